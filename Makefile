@@ -1,0 +1,43 @@
+# `make demo` on a fresh machine does all the set-up. PYTHON names the interpreter (3.11 or 3.12).
+PYTHON ?= python3
+LAB ?= demo-lab
+BIN := .venv/bin
+
+.PHONY: setup demo dev check test lint bench clean
+
+setup: .venv/.ready
+
+# The lock pins every package; this one is installed in place. The stamp is new only when all of it worked.
+.venv/.ready: requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	  || { echo "Python 3.11 or 3.12 is needed, $$($(PYTHON) --version) came: make setup PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/dlc-assets demo demo-lab
+
+dev: setup
+	$(BIN)/dlc-assets dev --lab $(LAB)
+
+# The quick part: under three minutes on two cores.
+check: lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.pose_storage
+	$(BIN)/python -m benchmarks.openfield
+
+clean:
+	rm -rf .venv demo-lab build dist *.egg-info
