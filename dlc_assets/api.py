@@ -1,0 +1,177 @@
+"""The notebook's face: a lab's sessions, models, recordings, evaluations and poses in one call each."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_files
+from dlc_assets.inference.releases import releases_of
+from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, did_you_mean
+from dlc_assets.lab.lab import Lab, open_lab_folder
+from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.poses.selection import PoseSelection
+from dlc_assets.recordings.info import need_session_info
+from dlc_assets.state.behind import analysed_by, recorded_sessions
+from dlc_assets.training.evaluation import SUMMARY
+from dlc_assets.training.models import current_version, evaluation_manifest, find_version, trained_models, versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Names = str | Sequence[str] | None
+
+
+def open_lab(path: str | os.PathLike[str] | None = None) -> OpenLab:
+    """Open the lab at *path*, else at `$DLC_ASSETS_LAB`, else at ./lab, for reading.
+
+    Raises
+    ------
+    SettingsError
+        The folder is no lab, or its lab.yaml is wrong.
+    """
+    return OpenLab(open_lab_folder(path))
+
+
+class OpenLab:
+    """A lab, read as it is now. Nothing here writes."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def __repr__(self) -> str:
+        return f"<lab {self.lab.settings.name!r} at {self.lab.root}: {len(recorded_sessions(self.lab))} sessions>"
+
+    def sessions(self) -> pd.DataFrame:
+        """Return one row a session: subject, start, day, description, tags (the catalog's `sessions`)."""
+        return self._table("sessions")
+
+    def models(self) -> pd.DataFrame:
+        """Return one row a version of a model (the catalog's `models`)."""
+        return self._table("models")
+
+    def recordings(self, session: str | None = None) -> pd.DataFrame:
+        """Return one row a recording, of one session or of all (the catalog's `recordings`)."""
+        recordings = self._table("recordings")
+        if session is None:
+            return recordings
+        need_session_info(self.lab.layout, self._known_session(session))
+        return recordings[recordings["session"] == session].reset_index(drop=True)
+
+    def evaluation(self, model: str) -> pd.DataFrame:
+        """Return the errors (px) of *model* (``name`` or ``name@version``) by set and body part.
+
+        ``rmse`` is DeepLabCut's: the mean Euclidean distance; ``rmse_pcutoff`` counts only estimates that reach the p-cutoff.
+        """
+        import pandas as pd
+
+        version = find_version(self.lab.layout, model)
+        if evaluation_manifest(version, self.lab.layout) is None:
+            raise NotFoundError(f"{version} is not evaluated yet: materialize model_evaluation for {version.model}.")
+        return pd.read_parquet(self.lab.layout.evaluation(version.model, version.version) / SUMMARY)
+
+    def poses(
+        self,
+        session: Names = None,
+        model: Names = None,
+        bodyparts: Names = None,
+        recording: Names = None,
+        individuals: Names = None,
+    ) -> PoseSelection:
+        """Return a lazy selection of poses: nothing is read before `.to_pandas()`, `.to_xarray()`, `.to_dlc()` or `.to_arrow()`.
+
+        Parameters
+        ----------
+        session
+            Session keys; None takes every session.
+        model
+            ``name`` or ``name@version``. A name without version takes the released version of each session, else the current one.
+            None takes the models that the release rules name for each session, or the only model there is.
+        bodyparts, recording, individuals
+            Names; None takes all.
+        """
+        self._check_models(_names(model))
+        sessions = [self._known_session(key) for key in _names(session)] or recorded_sessions(self.lab)
+        wanted = set(_names(recording))
+        found = {key: self._manifests(key, _names(model)) for key in sessions}
+        manifests = [manifest for of_session in found.values() for manifest in of_session]
+        files = [
+            file
+            for manifest in manifests
+            for file in pose_files(self.lab, manifest)
+            if not wanted or file.recording in wanted
+        ]
+        if not files:
+            asked = {"session": session, "model": model, "recording": recording}
+            stated = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None) or "this lab"
+            raise NotFoundError(
+                f"there are no poses for {stated}. `dlc-assets status` says what is there; `dlc-assets analyze` makes them."
+            )
+        names = {reference.partition("@")[0] for reference in _names(model)}
+        without = [
+            key
+            for key, made in found.items()
+            if not made and (session is not None or (there := set(analysed_by(self.lab, key))) & (names or there))
+        ]
+        if without:
+            listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
+            warnings.warn(
+                f"{len(without)} of {len(sessions)} sessions are not in this selection, as they have no poses by the version that "
+                f"is meant: {listed}. `dlc-assets status` says why; model='name@version' takes an older version.",
+                stacklevel=2,
+            )
+        return PoseSelection(files, bodyparts=_names(bodyparts) or None, individuals=_names(individuals) or None)
+
+    def _manifests(self, session: str, models: list[str]) -> list[Manifest]:
+        info, _ = need_session_info(self.lab.layout, session)
+        releases = releases_of(self.lab, info)
+        made_by = analysed_by(self.lab, session)
+        found = []
+        for reference in models or list(releases.versions) or made_by:
+            name, _, pinned = reference.partition("@")
+            if name not in made_by:
+                continue
+            version = (
+                find_version(self.lab.layout, reference)
+                if pinned
+                else releases.versions.get(name) or current_version(self.lab.layout, name)
+            )
+            manifest = (
+                latest_pose_manifest(self.lab, name, session)
+                if version is None
+                else read_manifest(self.lab.layout.pose_folder(name, version.version, session))
+            )
+            if manifest is not None:
+                found.append(manifest)
+        return found
+
+    def _check_models(self, models: list[str]) -> None:
+        known = sorted({*self.lab.model_names(), *trained_models(self.lab.layout)})
+        for reference in models:
+            name = reference.partition("@")[0]
+            if name not in known and not versions(self.lab.layout, name):
+                listed = ", ".join(known) or "none"
+                raise NotFoundError(f'there is no model "{name}".{did_you_mean(name, known)} Models: {listed}.')
+
+    def _known_session(self, key: str) -> str:
+        known = recorded_sessions(self.lab)
+        if key not in known:
+            raise NotFoundError(
+                f'there is no session "{key}".{did_you_mean(key, known)} Sessions: {", ".join(known[:20]) or "none"}'
+                f"{', ...' if len(known) > 20 else ''}."
+            )
+        return key
+
+    def _table(self, name: str) -> pd.DataFrame:
+        from dlc_assets.catalog.tables import catalog_tables
+
+        return catalog_tables(self.lab, names=[name])[name].to_pandas()
+
+
+def _names(stated: Names) -> list[str]:
+    return [] if stated is None else [stated] if isinstance(stated, str) else list(stated)
+
+
+__all__ = ["DlcAssetsError", "OpenLab", "open_lab"]

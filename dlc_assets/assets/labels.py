@@ -1,0 +1,43 @@
+"""The labels that people made: an external asset, observed and never written.
+
+See https://docs.dagster.io/guides/build/assets/external-assets. Its data version is the hash of the labels that one model uses, so that
+relabeling a frame marks exactly the training datasets of the models that use it.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from dlc_assets.lab.lab import Lab
+from dlc_assets.partitions import models
+from dlc_assets.training.dataset import label_counts, label_set_of
+
+LABEL_SET = dg.AssetKey("label_set")
+
+label_set = dg.AssetSpec(
+    LABEL_SET,
+    description=(
+        "The labeled frames of a DeepLabCut project that one model uses (its specification's project, videos and scorers). "
+        "Made by people in a labeling tool; observed by the sensor `models_and_labels`, which starts nothing: it marks what is out of date."
+    ),
+    group_name="training",
+    kinds={"deeplabcut"},
+    owners=["team:lab"],
+    partitions_def=models,
+)
+
+
+def observe_labels(lab: Lab, model: str) -> dg.AssetObservation:
+    """Return the observation of the labels that *model* uses now."""
+    labels = label_set_of(lab, model)
+    rows = label_counts(labels)
+    return dg.AssetObservation(
+        LABEL_SET,
+        partition=model,
+        metadata={
+            "frames": len(labels.images),
+            "dropped frames": sum(row["dropped"] for row in rows),
+            "project": dg.MetadataValue.path(str(labels.project.config_path)),
+        },
+        tags={"dagster/data_version": labels.content_hash},
+    )

@@ -1,0 +1,181 @@
+"""Small pictures and tables for the UI: Dagster shows images inside Markdown, so each is a PNG of a few dozen kilobytes."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import dagster as dg
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from dlc_assets.poses.schema import Track
+
+_MAX_ROWS = 50
+_TRAJECTORY_POINTS = 4000  # more cannot be told apart in a picture of this size
+
+
+P = ParamSpec("P")
+
+
+def _never_in_the_way(draw: Callable[P, dg.MarkdownMetadataValue]) -> Callable[P, dg.MarkdownMetadataValue]:
+    """Say in the picture's place what went wrong with it: the product is made and stored, a picture of it must not undo that."""
+
+    @functools.wraps(draw)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> dg.MarkdownMetadataValue:
+        try:
+            return draw(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # whatever a drawing library makes of odd data
+            return dg.MetadataValue.md(f"No picture could be drawn ({type(error).__name__}: {error}).")
+
+    return guarded
+
+
+def picture(figure: Figure, alt: str) -> dg.MarkdownMetadataValue:
+    """Return *figure* as Markdown with the PNG inside."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=80, bbox_inches="tight")
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()})")
+
+
+def _figure(width: float, height: float, *, columns: int = 1) -> tuple[Figure, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, [figure.add_subplot(1, columns, index + 1) for index in range(columns)]
+
+
+def table(rows: Sequence[Mapping[Any, Any]]) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """Return *rows* as a table of the UI (its first rows where there are very many), or "none"."""
+    shown = [{str(key): _cell(value) for key, value in row.items()} for row in rows[:_MAX_ROWS]]
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in shown]) if shown else dg.MetadataValue.text("none")
+
+
+def _cell(value: Any) -> str | int | float | bool:
+    if isinstance(value, float):
+        return round(value, 4)
+    return value if isinstance(value, str | int | bool) else ("" if value is None else str(value))
+
+
+def column_schema(columns: Sequence[tuple[str, str, str]]) -> dg.TableSchema:
+    """Return the UI's column schema of (name, type, description)."""
+    return dg.TableSchema([dg.TableColumn(name, type, description) for name, type, description in columns])
+
+
+@_never_in_the_way
+def labels_picture(images: Sequence[tuple[Path, np.ndarray]], bodyparts: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Return up to four labeled frames with their labels, xy (body parts, 2) px, drawn in."""
+    from PIL import Image
+
+    chosen = [images[index] for index in np.linspace(0, len(images) - 1, min(4, len(images))).astype(int)]
+    figure, axes = _figure(3.2 * len(chosen), 2.8, columns=len(chosen))
+    colors = _colors(len(bodyparts))
+    for axis, (path, xy) in zip(axes, chosen, strict=True):
+        with Image.open(path) as image:
+            axis.imshow(np.asarray(image.convert("RGB")))
+        for index, name in enumerate(bodyparts):
+            axis.plot(*xy[index], "o", ms=5, mfc="none", mew=1.5, color=colors[index], label=name)
+        axis.set_title(path.parent.name, fontsize=7)
+        axis.axis("off")
+    axes[0].legend(fontsize=6, loc="lower left")
+    return picture(figure, "labeled frames")
+
+
+@_never_in_the_way
+def learning_curve(stats: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """Return loss and validation error over epochs from DeepLabCut's learning_stats.csv."""
+    figure, (loss, error) = _figure(8, 2.8, columns=2)
+    epochs = stats["step"] if "step" in stats else np.arange(1, len(stats) + 1)
+    for column, name in (("losses/train.total_loss", "training"), ("losses/eval.total_loss", "validation")):
+        if column in stats and stats[column].notna().any():
+            known = stats[column].notna()
+            loss.plot(epochs[known], stats[column][known], marker=".", label=name)
+    loss.set(xlabel="epoch", ylabel="loss")
+    loss.legend(fontsize=7)
+    for column in ("metrics/test.rmse", "metrics/test.rmse_pcutoff"):
+        if column in stats and stats[column].notna().any():
+            known = stats[column].notna()
+            error.plot(epochs[known], stats[column][known], marker=".", label=column.removeprefix("metrics/test."))
+    error.set(xlabel="epoch", ylabel="validation error (px)")
+    if error.lines:
+        error.legend(fontsize=7)
+    return picture(figure, "learning curve")
+
+
+@_never_in_the_way
+def error_by_bodypart(errors: pd.DataFrame, sets: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Return box plots of the error (px) by body part, one panel a set of frames."""
+    present = [name for name in sets if (errors["set"] == name).any()]
+    figure, axes = _figure(3.2 * len(present), 2.8, columns=len(present))
+    bodyparts = list(dict.fromkeys(errors["bodypart"]))
+    for axis, name in zip(axes, present, strict=True):
+        of_set = errors[errors["set"] == name]
+        axis.boxplot([of_set["error"][of_set["bodypart"] == part] for part in bodyparts], showfliers=False)
+        axis.set_xticks(range(1, len(bodyparts) + 1), bodyparts, rotation=45, ha="right", fontsize=7)
+        axis.set_title(f"{name} ({len(of_set)} labels)", fontsize=8)
+    axes[0].set_ylabel("error (px)")
+    return picture(figure, "error by body part")
+
+
+@_never_in_the_way
+def strip(video: Path) -> dg.MarkdownMetadataValue:
+    """Return a strip of frames of *video*."""
+    from PIL import Image
+
+    from dlc_assets.video.frames import frame_strip
+
+    frames = frame_strip(video)
+    stream = io.BytesIO()
+    Image.fromarray(frames).save(stream, format="JPEG", quality=80)
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    return dg.MetadataValue.md(f"![frames](data:image/jpeg;base64,{encoded})")
+
+
+@_never_in_the_way
+def interval_histogram(times: Mapping[str, np.ndarray]) -> dg.MarkdownMetadataValue:
+    """Return the histogram of frame intervals (ms) of each recording's times, (frames,) s."""
+    figure, (axis,) = _figure(5, 2.5)
+    intervals = {name: np.diff(seconds) * 1000 for name, seconds in times.items() if len(seconds) > 1}
+    if intervals:
+        every = np.concatenate(list(intervals.values()))
+        edges = np.linspace(
+            every.min() - 0.5, every.max() + 0.5, 61
+        )  # equal intervals still make a bar of a millisecond
+        for name, milliseconds in intervals.items():
+            axis.hist(milliseconds, bins=edges, histtype="step", label=name, log=True)
+        axis.legend(fontsize=7)
+    axis.set(xlabel="interval between frames (ms)", ylabel="frames")
+    return picture(figure, "frame intervals")
+
+
+@_never_in_the_way
+def trajectories(
+    tracks: Sequence[Track], times: np.ndarray, width: int, height: int, pcutoff: float
+) -> dg.MarkdownMetadataValue:
+    """Return where each body part went (above *pcutoff*) and the likelihoods over time."""
+    figure, (where, likely) = _figure(9, 3.2, columns=2)
+    step = max(1, len(times) // _TRAJECTORY_POINTS)
+    colors = _colors(len(tracks))
+    for track, color in zip(tracks, colors, strict=True):
+        sure = track.likelihood >= pcutoff
+        x, y = np.where(sure, track.x, np.nan)[::step], np.where(sure, track.y, np.nan)[::step]
+        where.plot(x, y, lw=0.7, color=color, label=track.bodypart)
+        likely.plot(times[::step], track.likelihood[::step], lw=0.6, color=color)
+    where.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
+    where.legend(fontsize=6, loc="upper right")
+    likely.axhline(pcutoff, color="black", lw=0.6, ls="--")
+    likely.set(ylim=(0, 1.02), xlabel="time (s)", ylabel="likelihood")
+    return picture(figure, "trajectories and likelihoods")
+
+
+def _colors(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["turbo"]((index + 0.5) / max(count, 1)) for index in range(count)]

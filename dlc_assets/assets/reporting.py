@@ -1,0 +1,171 @@
+"""Reporting many partitions of one run, each as soon as it is done, so that a failure in the middle keeps what was made.
+
+A run of one key yields an ordinary `MaterializeResult`; a run of several logs one materialization event a key, with the data version and
+input provenance that Dagster itself would write, since a normal output of a range run has one data version for the whole range.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import connection, parent_process
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+
+from dlc_assets.lab.errors import DlcAssetsError
+from dlc_assets.lab.lab import Lab
+from dlc_assets.state.failures import clear_failure, record_failure
+
+RUN_TAG_CUSTOM = "dlc_assets/custom"
+
+
+@dataclass
+class Made:
+    """One partition that is done: its content hash, what the UI shows of it, and the data versions of what went in."""
+
+    data_version: str
+    metadata: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    checks: Sequence[dg.AssetCheckEvaluation] = ()
+
+
+def make_partitions(
+    context: dg.AssetExecutionContext,
+    lab: Lab,
+    make: Callable[[str], Made],
+    expected_inputs: Callable[[str], dict[str, str]],
+    observe: Callable[[str], None] | None = None,
+) -> Iterator[dg.MaterializeResult]:
+    """Make each partition of the run, report it at once, go on after a failure, and fail at the end if any failed.
+
+    Parameters
+    ----------
+    make
+        Makes one partition key.
+    expected_inputs
+        Gives the hashes that a key is made from, kept with its failure so that it is tried again once they change.
+    observe
+        Reports what a key is made from as it is now, where nobody else may have done so.
+    """
+    die_with_parent()
+    asset = context.asset_key.to_user_string()
+    keys = list(context.partition_keys)
+    if not keys:
+        raise dg.Failure(f"{asset}: this range holds no partition: its end comes before its start. Swap them.")
+    failures: dict[str, str] = {}
+    for number, key in enumerate(keys, start=1):
+        if len(keys) > 1:
+            context.log.info(f"{key} ({number} of {len(keys)})")
+        try:
+            if observe is not None:
+                observe(key)
+            pointers = newest_events(context.instance, context.assets_def.asset_deps[context.asset_key])
+            made = make(key)
+        except Exception as error:  # noqa: BLE001  # one bad recording never stops the others, whatever went wrong with it
+            failures[key] = _message(error)
+            context.log.error(_named(key, failures[key]))
+            if not isinstance(error, DlcAssetsError):
+                context.log.error("".join(traceback.format_exception(error)))
+            _keep_failure(context, lab, asset, key, failures[key], expected_inputs)
+            continue
+        clear_failure(lab.layout, asset, key)
+        for check in made.checks:
+            context.log_event(check)
+        if len(keys) == 1:
+            # With tags of our own: Dagster's would point at what was observed before this step, not at what it observed.
+            yield dg.MaterializeResult(
+                metadata=made.metadata,
+                data_version=dg.DataVersion(made.data_version),
+                tags=_tags(context, made, pointers),
+            )
+        else:
+            context.log_event(
+                dg.AssetMaterialization(
+                    context.asset_key, partition=key, metadata=made.metadata, tags=_tags(context, made, pointers)
+                )
+            )
+    if failures:
+        raise dg.Failure(
+            description=f"{len(failures)} of {len(keys)} failed; the others are done.\n"
+            + "\n".join(_named(key, message) for key, message in failures.items()),
+            metadata={"failed": dg.MetadataValue.json(failures)},
+            allow_retries=False,
+        )
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, DlcAssetsError) else f"{type(error).__name__}: {error}"
+
+
+def _named(key: str, message: str) -> str:
+    """Return *message* with the partition's name in front, unless it begins with it."""
+    return message if message.startswith((key, key.rpartition("|")[2])) else f"{key}: {message}"
+
+
+def _keep_failure(
+    context: dg.AssetExecutionContext,
+    lab: Lab,
+    asset: str,
+    key: str,
+    message: str,
+    expected_inputs: Callable[[str], dict[str, str]],
+) -> None:
+    try:
+        inputs = expected_inputs(key)
+    except Exception:  # noqa: BLE001  # the inputs themselves are what is wrong, in whatever way
+        inputs = {}
+    record_failure(lab.layout, asset, key, message, inputs=inputs, run_id=context.run.run_id)
+
+
+def newest_events(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, int]:
+    """Return the storage id of the newest event of each of *assets*: a later one makes what was made from them out of date."""
+    keys = list(assets)
+    pointers = {}
+    for record in instance.get_asset_records(keys):
+        newest = record.asset_entry.last_materialization_record
+        if newest is not None:
+            pointers[record.asset_entry.asset_key] = newest.storage_id
+    for key in keys:  # asset records hold no observations, which are all that external assets have
+        observed = [] if key in pointers else instance.fetch_observations(key, limit=1).records
+        if observed:
+            pointers[key] = observed[0].storage_id
+    return pointers
+
+
+def _tags(context: dg.AssetExecutionContext, made: Made, pointers: Mapping[dg.AssetKey, int]) -> dict[str, str]:
+    tags = {
+        DATA_VERSION_TAG: made.data_version,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[context.asset_key] or context.run.run_id,
+    }
+    for key in context.assets_def.asset_deps[context.asset_key]:
+        tags[get_input_data_version_tag(key)] = made.inputs.get(key.to_user_string(), "INITIAL")
+        tags[get_input_event_pointer_tag(key)] = str(pointers[key]) if key in pointers else "NULL"
+    return tags
+
+
+_watching = threading.Lock()
+
+
+def die_with_parent() -> None:
+    """End this step's process when the run's process dies: a killed run must not leave a step that computes on unseen."""
+    parent = parent_process()
+    if parent is None or not _watching.acquire(blocking=False):
+        return  # the step runs in the run's own process, or is watched already
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(70)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()

@@ -1,0 +1,223 @@
+"""From labels to a trained and evaluated model: `training_dataset` -> `trained_model` -> `model_evaluation` -> `model_comparison`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+from pydantic import Field
+
+from dlc_assets.assets import previews
+from dlc_assets.assets.labels import LABEL_SET, observe_labels
+from dlc_assets.assets.reporting import Made, make_partitions
+from dlc_assets.catalog.comparison import compare_models
+from dlc_assets.checks import outcomes
+from dlc_assets.executors import GPU_POOL, gpu_op_tags
+from dlc_assets.lab.compute import leased_device
+from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.locks import hold
+from dlc_assets.partitions import models
+from dlc_assets.resources.lab import LabResource
+from dlc_assets.training.dataset import dataset_inputs, label_set_of, make_dataset
+from dlc_assets.training.evaluation import ERRORS, SETS, SUMMARY, evaluate_model, evaluation_inputs
+from dlc_assets.training.models import evaluation_manifest, find_version
+from dlc_assets.training.train import train_model, training_inputs
+
+_COMMON: dict[str, Any] = {
+    "group_name": "training",
+    "owners": ["team:lab"],
+    "partitions_def": models,
+    "output_required": False,
+}
+
+
+class TrainingConfig(dg.Config):
+    """Settings of one training run; empty means the model specification's own. What is stated makes the version "custom"."""
+
+    epochs: int | None = Field(None, description="how often each training frame is seen")
+    batch_size: int | None = Field(None, description="frames a step; fewer need less memory")
+    save_epochs: int | None = Field(None, description="a snapshot every so many epochs")
+    seed: int | None = Field(None, description="seed of everything random in training")
+    recompute: bool = Field(False, description="train even though the current version was trained from the same inputs")
+
+    def overrides(self) -> dict[str, Any]:
+        """Return what was stated."""
+        stated = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "save_epochs": self.save_epochs,
+            "seed": self.seed,
+        }
+        return {name: value for name, value in stated.items() if value is not None}
+
+
+class EvaluationConfig(dg.Config):
+    """Settings of one evaluation."""
+
+    recompute: bool = Field(False, description="evaluate even though this version was evaluated already")
+
+
+@dg.asset(deps=[LABEL_SET], kinds={"deeplabcut", "yaml"}, code_version="1", **_COMMON)
+def training_dataset(context: dg.AssetExecutionContext, lab: LabResource) -> Iterator[dg.MaterializeResult]:
+    """A DeepLabCut project made in the store from the labels a model uses, labels and images copied in, and its split.
+
+    The lab's own project is read and never opened by DeepLabCut. Every labeled frame found is used or counted with the reason
+    why not.
+    """
+    opened = lab.open()
+
+    def observe(model: str) -> None:
+        context.instance.report_runless_asset_event(observe_labels(opened, model))
+
+    def make(model: str) -> Made:
+        with hold(opened.layout.lock("training_dataset", model), f"dataset of {model}", log=context.log.info):
+            manifest = make_dataset(opened, model, run_id=context.run.run_id, log=context.log.info)
+        details = manifest.details
+        labels = label_set_of(opened, model)
+        frames = [(image.path, image.xy) for image in labels.images]
+        return Made(
+            manifest.data_version,
+            {
+                "dagster/row_count": details["images"],
+                "sets": dg.MetadataValue.json(details["sets"]),
+                "split": details["split"]["note"],
+                "labels by folder and scorer": previews.table(details["counts"]),
+                "labels by body part": previews.table(
+                    [{"bodypart": name, "labels": count} for name, count in details["labels_of_bodyparts"].items()]
+                ),
+                "labeled frames": previews.labels_picture(frames, labels.bodyparts),
+                "network": details["net_type"],
+                "dagster/uri": dg.MetadataValue.path(str(opened.layout.datasets(model) / details["folder"])),
+            },
+            {"label_set": manifest.inputs["labels"]},
+            outcomes.evaluations(manifest),
+        )
+
+    yield from make_partitions(context, opened, make, lambda model: dataset_inputs(opened, model), observe)
+
+
+@dg.asset(
+    deps=[training_dataset],
+    kinds={"deeplabcut", "pytorch"},
+    code_version="1",
+    pool=GPU_POOL,
+    op_tags=gpu_op_tags(),
+    **_COMMON,
+)
+def trained_model(
+    context: dg.AssetExecutionContext, config: TrainingConfig, lab: LabResource
+) -> Iterator[dg.MaterializeResult]:
+    """A network trained by DeepLabCut from the model's dataset: an immutable version, named by the hash of weights and configuration.
+
+    Training again makes another version beside it; the model's partition means the newest. Starting weights come from the model
+    specification (`imagenet`, `random`, another model of the lab, or a file).
+    """
+    opened = lab.open()
+
+    def make(model: str) -> Made:
+        import pandas as pd
+
+        with leased_device(opened.layout, f"training {model}", context.log.info):
+            version, trained_now = train_model(
+                opened,
+                model,
+                overrides=config.overrides(),
+                recompute=config.recompute,
+                run_id=context.run.run_id,
+                log=context.log.info,
+            )
+        card = version.card
+        return Made(
+            version.version,
+            {
+                "version": version.version,
+                "trained now": trained_now,
+                "epoch": card["epoch"],
+                "training seconds": card["training_seconds"],
+                "body parts": ", ".join(card["bodyparts"]),
+                "weights": dg.MetadataValue.json({"from": card["weights"], **card["weights_report"]}),
+                "training": dg.MetadataValue.json(card["training"]),
+                "custom": version.manifest.custom,
+                "learning curve": previews.learning_curve(pd.read_csv(version.learning_stats)),
+                "software": dg.MetadataValue.json(card["software"]),
+                "dagster/uri": dg.MetadataValue.path(str(version.folder)),
+            },
+            {"training_dataset": version.manifest.inputs["training dataset"]},
+        )
+
+    yield from make_partitions(context, opened, make, lambda model: training_inputs(opened, model))
+
+
+@dg.asset(
+    deps=[trained_model],
+    kinds={"deeplabcut", "parquet"},
+    code_version="1",
+    pool=GPU_POOL,
+    op_tags=gpu_op_tags(),
+    metadata={
+        "dagster/column_schema": previews.column_schema(
+            [
+                ("set", "string", "train, validation or benchmark"),
+                ("bodypart", "string", "body part, or (all)"),
+                ("n", "int64", "labels compared"),
+                ("rmse", "float64", "mean Euclidean distance in px (what DeepLabCut's evaluation calls RMSE)"),
+                ("median_error", "float64", "median distance in px"),
+                ("n_pcutoff", "int64", "labels whose estimate reaches the project's p-cutoff"),
+                ("rmse_pcutoff", "float64", "the same as rmse over those"),
+            ]
+        )
+    },
+    **_COMMON,
+)
+def model_evaluation(
+    context: dg.AssetExecutionContext, config: EvaluationConfig, lab: LabResource
+) -> Iterator[dg.MaterializeResult]:
+    """Errors of a model's current version on the labeled frames of its dataset: train, validation and benchmark, by body part."""
+    opened = lab.open()
+
+    def make(model: str) -> Made:
+        import pandas as pd
+
+        version = find_version(opened.layout, model)
+        manifest = evaluation_manifest(version, opened.layout)
+        if manifest is None or config.recompute or manifest.inputs != evaluation_inputs(version):
+            with leased_device(opened.layout, f"evaluating {model}", context.log.info):
+                manifest = evaluate_model(opened, version, run_id=context.run.run_id, log=context.log.info)
+        folder = opened.layout.evaluation(model, version.version)
+        summary = pd.read_parquet(folder / SUMMARY)
+        errors = pd.read_parquet(folder / ERRORS)
+        scored = manifest.details[manifest.details["scoring_set"]] or {}
+        return Made(
+            manifest.data_version,
+            {
+                "version": version.version,
+                "scored on": manifest.details["scoring_set"],
+                "error (px)": scored.get("rmse") or np.nan,
+                "error above p-cutoff (px)": scored.get("rmse_pcutoff") or np.nan,
+                "p-cutoff": manifest.details["pcutoff"],
+                "errors": previews.table(summary.to_dict("records")),
+                "error by body part": previews.error_by_bodypart(errors, SETS),
+                "dagster/row_count": len(errors),
+                "dagster/uri": dg.MetadataValue.path(str(folder)),
+            },
+            {"trained_model": version.version},
+        )
+
+    yield from make_partitions(
+        context, opened, make, lambda model: evaluation_inputs(find_version(opened.layout, model))
+    )
+
+
+@dg.asset(deps=[model_evaluation], group_name="training", kinds={"parquet"}, owners=["team:lab"], code_version="1")
+def model_comparison(context: dg.AssetExecutionContext, lab: LabResource) -> dg.MaterializeResult:
+    """The evaluations of all models and versions side by side, best first, each on its own scoring frames."""
+    opened: Lab = lab.open()
+    compared = compare_models(opened)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(compared.rows),
+            "models": previews.table(compared.rows),
+            "dagster/uri": dg.MetadataValue.path(str(compared.path)),
+        },
+        data_version=dg.DataVersion(compared.data_version),
+    )

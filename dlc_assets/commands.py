@@ -1,0 +1,209 @@
+"""What the commands ask for: runs over the partitions that are behind, one stage after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
+from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
+from dlc_assets.assets.labels import observe_labels
+from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
+from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest
+from dlc_assets.inference.releases import releases_of, rule_problems
+from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
+from dlc_assets.lab.lab import Lab
+from dlc_assets.launching import RunOutcome, execute_here
+from dlc_assets.nwb.export import nwb_manifest, released_poses
+from dlc_assets.partitions import MODEL, SESSION, add_keys, contiguous_ranges
+from dlc_assets.recordings.discovery import Discovery, discover
+from dlc_assets.recordings.info import read_session_info
+from dlc_assets.recordings.settling import unchanged_for
+from dlc_assets.state.behind import BEHIND, recordings_product
+from dlc_assets.training.models import find_version, trained_models
+
+Log = Callable[[str], None]
+
+
+@dataclass
+class Analysis:
+    """What `analyze` did: its runs, one row a pose table, what went wrong, and what was left out because nobody asked for it."""
+
+    outcomes: list[RunOutcome]
+    pose_tables: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def register_models(lab: Lab, instance: dg.DagsterInstance, log: Log) -> None:
+    """Make every readable specification and every trained model a partition of the instance."""
+    specifications, _ = lab.specifications()
+    new = add_keys(instance, MODEL, [*specifications, *trained_models(lab.layout)])
+    if new:
+        log(f"new models: {', '.join(new)}")
+
+
+def scan_recordings(
+    lab: Lab,
+    instance: dg.DagsterInstance,
+    discovery: Discovery,
+    sessions: Sequence[str] | None,
+    *,
+    log: Log,
+) -> list[RunOutcome]:
+    """Register the sessions that were found and probe those (of *sessions*, or of all) that are new or have changed."""
+    settled = unchanged_for(discovery, lab.settings.analyze.settle_seconds)
+    for key in sorted(set(discovery.sessions) - set(settled)):
+        log(f"{key}: a file of it changed a moment ago; it is left until it has settled")
+    add_keys(instance, SESSION, settled)
+    chosen = set(settled if sessions is None else sessions)
+    behind = [
+        key
+        for key in settled
+        if key in chosen
+        and recordings_product(lab, key, discovery.sessions[key], read_session_info(lab.layout, key)).state in BEHIND
+    ]
+    ranges = contiguous_ranges(behind, instance.get_dynamic_partitions(SESSION), RECORDINGS_PER_RUN)
+    return [execute_here(lab, instance, "record", tags=keys.tags, log=log) for keys in ranges]
+
+
+def train_model(
+    lab: Lab, instance: dg.DagsterInstance, model: str, settings: Mapping[str, Any], *, log: Log
+) -> RunOutcome:
+    """Run the whole `train` job of *model*, its specification and labels checked first."""
+    lab.specification(model)
+    register_models(lab, instance, log)
+    instance.report_runless_asset_event(observe_labels(lab, model))
+    recompute = {"recompute": True} if settings.get("recompute") else {}
+    ops = {"trained_model": dict(settings), "model_evaluation": recompute}
+    return execute_here(lab, instance, "train", tags={"dagster/partition": model}, ops=ops, log=log)
+
+
+def analyze_sessions(
+    lab: Lab,
+    instance: dg.DagsterInstance,
+    sessions: Sequence[str] | None,
+    model: str | None,
+    *,
+    recompute: bool,
+    log: Log,
+) -> Analysis:
+    """Probe what is behind, then estimate poses: by *model*, or by what the release rules say.
+
+    Without *sessions* (all of them) only what is not up to date is run, unless *recompute*.
+    """
+    if model is not None:
+        find_version(lab.layout, model)
+        if "@" in model:
+            raise SettingsError(
+                f"--model {model}: a session is analysed by a model's current version. To use another one, pin it in a release "
+                "rule of lab.yaml, or set `version` in the launchpad of pose_table."
+            )
+    discovery = discover(lab)
+    wanted = _known_sessions(lab, discovery, sessions)
+    register_models(lab, instance, log)
+    outcomes = scan_recordings(lab, instance, discovery, wanted, log=log)
+    done = Analysis(outcomes, problems=rule_problems(lab) if model is None else [])
+    tasks = _tasks(lab, wanted, model, done)
+    known = instance.get_dynamic_partitions(SESSION)
+    config = {"pose_table": {"recompute": True}} if recompute else None
+    for name, keys in tasks.items():
+        run = keys if sessions or recompute else [key for key in keys if not _analysed(lab, name, key)]
+        for part in contiguous_ranges(run, known, ANALYSES_PER_RUN):
+            outcomes.append(execute_here(lab, instance, "analyze", tags=part.for_model(name).tags, ops=config, log=log))
+    done.pose_tables = _pose_tables(lab, tasks)
+    return done
+
+
+def _analysed(lab: Lab, model: str, session: str) -> bool:
+    """Say whether the pose table of (*model*, *session*) is made from what is there now."""
+    recorded = read_session_info(lab.layout, session)
+    manifest = pose_manifest(lab, model, recorded[0]) if recorded else None
+    return manifest is not None and recorded is not None and manifest.inputs == pose_inputs(lab, model, recorded[0])
+
+
+def _known_sessions(lab: Lab, discovery: Discovery, sessions: Sequence[str] | None) -> list[str]:
+    known = list(discovery.sessions)
+    for key in sessions or ():
+        if key not in known:
+            listed = ", ".join(known[:10]) or "none"
+            raise NotFoundError(
+                f'there is no session "{key}".{did_you_mean(key, known)} Sessions found: {listed}'
+                f"{', ...' if len(known) > 10 else ''}."
+            )
+    return list(sessions) if sessions else known
+
+
+def _tasks(lab: Lab, sessions: Sequence[str], model: str | None, done: Analysis) -> dict[str, list[str]]:
+    """Return the sessions that each model is to analyse; *done* takes what stands in the way of the others."""
+    tasks: dict[str, list[str]] = {}
+    for key in sessions:
+        recorded = read_session_info(lab.layout, key)
+        if recorded is None:
+            done.problems.append(f"{key}: its recordings are not probed, so it is not analysed")
+            continue
+        if model is not None:
+            tasks.setdefault(model, []).append(key)
+            continue
+        releases = releases_of(lab, recorded[0])
+        for name in releases.versions:
+            tasks.setdefault(name, []).append(key)
+        done.problems += [f"{key}: {why}" for why in releases.waiting.values()]
+        if releases.uncovered:
+            done.notes.append(
+                f"{key}: no release rule of lab.yaml covers {', '.join(releases.uncovered)}; add one, or name a model with --model"
+            )
+    return tasks
+
+
+def _pose_tables(lab: Lab, tasks: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    rows = []
+    for model, sessions in tasks.items():
+        for key in sessions:
+            recorded = read_session_info(lab.layout, key)
+            manifest = pose_manifest(lab, model, recorded[0]) if recorded else None
+            if manifest is not None:
+                version = manifest.details["version"]
+                rows.append(
+                    {
+                        "session": key,
+                        "model": model,
+                        "version": version,
+                        "frames": manifest.details["frames"],
+                        "folder": str(lab.layout.pose_folder(model, version, key)),
+                    }
+                )
+    return rows
+
+
+def export_sessions(
+    lab: Lab, instance: dg.DagsterInstance, sessions: Sequence[str] | None, *, recompute: bool, log: Log
+) -> tuple[list[RunOutcome], list[dict[str, Any]]]:
+    """Write the NWB files of *sessions*, or of every session that has released poses."""
+    discovery = discover(lab)
+    wanted = _known_sessions(lab, discovery, sessions)
+    if sessions is None:
+        wanted = [key for key in wanted if (known := read_session_info(lab.layout, key)) and _has_poses(lab, known[0])]
+        if not wanted:
+            log("no session has poses of a released model yet: run `dlc-assets analyze` first")
+    add_keys(instance, SESSION, wanted)
+    ranges = contiguous_ranges(wanted, instance.get_dynamic_partitions(SESSION), EXPORTS_PER_RUN)
+    config = {"nwb_file": {"recompute": True}} if recompute else None
+    outcomes = [execute_here(lab, instance, "export_nwb", tags=keys.tags, ops=config, log=log) for keys in ranges]
+    rows = []
+    for key in wanted:
+        manifest = nwb_manifest(lab, key)
+        if manifest is not None:
+            findings = "; ".join(manifest.details["findings"]) or "valid"
+            rows.append({"session": key, "file": str(lab.layout.nwb / manifest.details["path"]), "findings": findings})
+    return outcomes, rows
+
+
+def _has_poses(lab: Lab, session: Any) -> bool:
+    try:
+        return bool(released_poses(lab, session))
+    except DlcAssetsError:
+        return False

@@ -1,0 +1,47 @@
+"""The whole graph, as Dagster loads it: `build_defs` makes it, so that tests build the same graph with other resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dlc_assets import jobs
+from dlc_assets.assets.catalog import catalog
+from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.labels import label_set
+from dlc_assets.assets.recordings import session_recordings
+from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
+from dlc_assets.checks.definitions import all_checks
+from dlc_assets.executors import lab_executor
+from dlc_assets.resources.lab import LabResource
+from dlc_assets.sensors import definitions as sensors
+
+
+def build_defs(
+    *, resources: Mapping[str, Any] | None = None, executor: dg.ExecutorDefinition | None = None
+) -> dg.Definitions:
+    """Build the graph; *resources* replace those of the same name."""
+    return dg.Definitions(
+        assets=[
+            label_set,
+            training_dataset,
+            trained_model,
+            model_evaluation,
+            model_comparison,
+            session_recordings,
+            pose_table,
+            nwb_file,
+            catalog,
+        ],
+        asset_checks=list(all_checks()),
+        jobs=list(jobs.ALL),
+        sensors=list(sensors.ALL),
+        resources={"lab": LabResource(), **(resources or {})},
+        executor=executor or lab_executor,
+    )
+
+
+defs = build_defs()

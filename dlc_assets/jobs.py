@@ -1,0 +1,37 @@
+"""Jobs: what one run makes. Partition kinds do not share a run. See https://docs.dagster.io/guides/build/jobs."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from dlc_assets.assets.catalog import catalog
+from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.recordings import session_recordings
+from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
+
+# The bodies of these assets log the evaluations of their checks themselves, for each of a run's many partitions.
+_WITHOUT_CHECKS = dg.AssetSelection.checks_for_assets(training_dataset, session_recordings, pose_table, nwb_file)
+
+
+def _job(name: str, description: str, *assets: dg.AssetsDefinition) -> dg.UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        name, selection=dg.AssetSelection.assets(*assets) - _WITHOUT_CHECKS, description=description
+    )
+
+
+train = _job(
+    "train",
+    "From the labels of one model to a trained and evaluated version.",
+    training_dataset,
+    trained_model,
+    model_evaluation,
+)
+record = _job("record", "Probe the videos of sessions: frames, rates, times, hashes.", session_recordings)
+analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose_table)
+export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
+write_catalog = _job(
+    "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
+)
+
+ALL = (train, record, analyze, export_nwb, write_catalog)

@@ -1,0 +1,99 @@
+"""The files of a new lab: a commented lab.yaml, example files beside it, and folders to drop things into."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from dlc_assets.lab.errors import SettingsError
+from dlc_assets.lab.files import write_text
+from dlc_assets.lab.layout import LabLayout
+
+_LAB = """\
+# Your lab. Every key has a default; what is commented out shows its form. Unknown keys are errors, so that no typo goes unnoticed.
+name: {name}
+# institution: University of Somewhere
+# timezone: Europe/Zurich                  # completes times that state no zone; default UTC
+# experimenters: ["Last, First"]
+
+# Where videos lie below a root folder, and what the parts of their paths mean.
+#   {{subject}}   (optional) the animal       {{session}}   which recordings belong together     {{camera}}   the device
+#   {{recording}} or {{trial}}  several separate recordings of one camera in a session
+#   {{part}}      one recording that the camera split into files, in order
+recordings:
+  - {{root: recordings, template: "{{subject}}/{{session}}/{{camera}}.mp4"}}
+  # - {{root: /mnt/rig2, template: "{{session}}_{{camera}}_{{part}}.avi", ignore: ["*_test*"]}}
+  # - {{root: /mnt/rig3, template: "{{subject}}_{{session}}.mp4", camera: side}}
+
+devices:
+  top: {{description: camera above the arena}}
+  # side: {{description: camera beside the arena, manufacturer: Basler, model: acA1300-200um}}
+
+# subjects:
+#   m01: {{species: Mus musculus, sex: F, date_of_birth: 2026-02-01, strain: C57BL/6J, genotype: wt, tags: {{group: control}}}}
+
+# Which model analyses which recordings by itself; the first rule that matches a recording counts.
+# release:
+#   - {{devices: [top], model: openfield@1a2b3c4d, until: 2026-12-31}}   # this very version, for sessions up to that day
+#   - {{devices: [top], model: openfield}}            # the model's newest version, whenever it is trained again
+
+# Sessions before `since` are analysed on command only (`dlc-assets analyze`), so that an old archive is not queued whole.
+analyze: {{auto: true, since: {today}}}
+
+# inference: {{batch_size: auto}}
+# nwb: {{videos: link}}                      # link | copy | leave_out
+# projects: {{openfield: /data/dlc/openfield-Pranav-2018-10-30}}   # DeepLabCut projects that lie elsewhere
+"""
+
+_MODEL = """\
+# A model specification: copy it to models/<model>.yaml (without ".example"), and change what you need. The file's name names the model.
+project: my-project                        # a folder under projects/, or a name from lab.yaml's projects
+label_set: {videos: all}                   # or a list of folders of labeled-data; scorers: [Name, ...] in order of preference
+split: {by: video, train: 0.8, validation: 0.1, benchmark: 0.1, seed: 1}
+net_type: resnet_50
+weights: imagenet                          # random | model:<name>[@version] | file:<path>
+training: {epochs: 200, batch_size: 8, save_epochs: 25, seed: 42}
+# pytorch_config: {model.backbone.model_name: resnet18}      # any entry of DeepLabCut's pytorch_config.yaml, dotted
+"""
+
+_SESSION = """\
+# What is known of one session beyond its videos: copy it as session.yaml into the folder of the session's videos, or as
+# <session key>.yaml where several sessions share a folder.
+start: 2026-05-01T10:12:00+02:00
+description: open field, first day
+tags: {drug: saline}
+# recordings:
+#   top: {device: top, offset: 0.0}        # s from the session's start to the first frame
+"""
+
+
+def write_new_lab(root: Path, *, name: str | None = None, today: date | None = None) -> list[Path]:
+    """Write the files of a new lab into *root*; return what was written.
+
+    Raises
+    ------
+    SettingsError
+        There is a lab already: nothing of it is touched.
+    """
+    layout = LabLayout(root)
+    if layout.settings_file.exists():
+        raise SettingsError(f"{root} is a lab already (it has a lab.yaml): nothing was changed. Name another folder.")
+    if root.exists() and not root.is_dir():
+        raise SettingsError(f"{root} is a file: name a folder for the lab.")
+    for folder in (layout.projects, layout.specifications, root / "recordings", layout.store):
+        folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        layout.specifications / "openfield.yaml.example": _MODEL,
+        root / "session.yaml.example": _SESSION,
+        # last: a folder is a lab once it has this file
+        layout.settings_file: _LAB.format(
+            name=_quoted(name or root.resolve().name), today=(today or date.today()).isoformat()
+        ),
+    }
+    for path, text in files.items():
+        write_text(path, text)
+    return list(files)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

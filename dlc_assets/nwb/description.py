@@ -1,0 +1,275 @@
+"""What goes into a session's NWB file, as plain data: describing or hashing it needs no NWB library."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dlc_assets.lab.errors import InputError
+from dlc_assets.lab.files import content_hash
+from dlc_assets.lab.keys import label_for_archive
+
+# Part of every content hash: raise it when the writer lays a file out differently, and files are rewritten.
+LAYOUT_VERSION = 1
+
+Sex = Literal["M", "F", "U", "O"]
+_SEXES = ("M", "F", "U", "O")
+_WEIGHT = re.compile(r"\d+(\.\d+)? (kg|g|mg|ug|μg|ng|pg)")
+_AGE = re.compile(r"P(?!$)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T(?=\d)[\d.HMS]+)?")
+_SPECIES = re.compile(r"[A-Z][a-z]* [a-z]+|http://purl\.obolibrary\.org/obo/NCBITaxon_\d+")
+_EXPERIMENTER = re.compile(r"[\w\s\-.']+,\s+[\w\s\-.']+")
+
+
+class TrackLike(Protocol):
+    """The positions of one body part of one individual over a recording, as the pose tables give them.
+
+    `x`, `y`, `likelihood` are float32 of shape (frames,); x and y are px, NaN where nothing was detected.
+    """
+
+    @property
+    def individual(self) -> str: ...
+    @property
+    def bodypart(self) -> str: ...
+    @property
+    def x(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def y(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def likelihood(self) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectDescription:
+    """One animal. What is not known stays None (sex: ``U``); `missing_metadata` then names it.
+
+    `age` is an ISO 8601 duration (``P90D``); without it, it follows from `date_of_birth` and the session's
+    start. `weight` has a unit: ``24.5 g``.
+    """
+
+    subject_id: str
+    species: str | None = "Mus musculus"
+    sex: Sex = "U"
+    date_of_birth: date | None = None
+    age: str | None = None
+    description: str | None = None
+    strain: str | None = None
+    genotype: str | None = None
+    weight: str | None = None
+
+    def __post_init__(self) -> None:
+        where = f'subject "{self.subject_id}"'
+        _check_label(self.subject_id, "subject")
+        if self.sex not in _SEXES:
+            raise InputError(f'{where}: sex is "{self.sex}"; expected M (male), F (female), O (other) or U (unknown).')
+        _check_form(self.age, _AGE, f"{where}: age", 'an ISO 8601 duration such as "P90D"')
+        _check_form(self.weight, _WEIGHT, f"{where}: weight", 'a number and a unit such as "24.5 g"')
+        _check_form(self.species, _SPECIES, f"{where}: species", 'a Latin name such as "Mus musculus"')
+
+    def age_at(self, start: datetime) -> str | None:
+        """Return the age at *start* as ISO 8601 duration: the stated age, else days since birth, else None.
+
+        Raises
+        ------
+        InputError
+            The session starts before the subject was born.
+        """
+        if self.age is not None or self.date_of_birth is None:
+            return self.age
+        days = (start.date() - self.date_of_birth).days
+        if days < 0:
+            raise InputError(
+                f'subject "{self.subject_id}" was born on {self.date_of_birth}, after its session started '
+                f"({start.isoformat()}). Correct date_of_birth or the session's start."
+            )
+        return f"P{days}D"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionDescription:
+    """One experimental session.
+
+    `identifier` is unique, readable and stable (movement shows it as the individual's name); `start` has a
+    time zone; `experimenters` are written ``Last, First``.
+    """
+
+    identifier: str
+    session_id: str
+    start: datetime
+    description: str
+    experimenters: tuple[str, ...] = ()
+    institution: str | None = None
+    lab: str | None = None
+    keywords: tuple[str, ...] = ()
+    experiment_description: str | None = None
+    subject: SubjectDescription | None = None
+
+    def __post_init__(self) -> None:
+        where = f'session "{self.identifier}"'
+        _check_label(self.session_id, "session")
+        if not self.identifier.strip() or not self.description.strip():
+            raise InputError(f"{where}: identifier and description are empty or blank; NWB needs both.")
+        if self.start.utcoffset() is None:
+            raise InputError(
+                f"{where}: start {self.start.isoformat()} has no time zone; expected one such as "
+                f'"{self.start.isoformat()}+02:00".'
+            )
+        for name in self.experimenters:
+            _check_form(name, _EXPERIMENTER, f"{where}: experimenter", '"Last, First"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceDescription:
+    """One camera. `model` needs a `manufacturer`: NWB keeps them together."""
+
+    name: str
+    description: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RecordingPoses:
+    """The poses of one recording of one animal, with what is needed to say where they come from.
+
+    Parameters
+    ----------
+    video_files, part_frame_counts
+        The recording's files in order and the frames counted in each.
+    width, height
+        Of the full upright frame, px.
+    times
+        float64, shape (frames,): s on the session's clock (0 is the session's start), strictly increasing.
+    rate
+        Frames per second, or None when irregular. `times` decide: a rate that does not reproduce them to 5 %
+        of a frame is not used.
+    tracks
+        One per body part, all of the same individual.
+    skeleton
+        Edges as pairs of body part names.
+    crop
+        (x1, x2, y1, y2) in px if the network saw only that part; positions are in the full frame regardless.
+    provenance
+        Anything JSON can hold (model, version, video hashes, settings); `read_provenance` gives it back.
+    """
+
+    recording: str
+    device: DeviceDescription
+    video_files: tuple[Path, ...]
+    part_frame_counts: tuple[int, ...]
+    width: int
+    height: int
+    times: npt.NDArray[np.float64]
+    rate: Fraction | None
+    tracks: Sequence[TrackLike]
+    scorer: str
+    source_software: str = "DeepLabCut"
+    software_version: str | None = None
+    skeleton: tuple[tuple[str, str], ...] = ()
+    confidence_definition: str | None = None
+    crop: tuple[int, int, int, int] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def nwb_relative_path(subject_id: str | None, session_id: str, *, with_video: bool) -> PurePosixPath:
+    """Return where a session's file lies in a dandiset, e.g. ``sub-m01/sub-m01_ses-1_behavior+image.nwb``.
+
+    Without a subject, ``ses-1_behavior+image.nwb`` (no archive takes that; the lab can still use it).
+
+    Raises
+    ------
+    InputError
+        A label has characters that DANDI's file names cannot carry.
+    """
+    _check_label(session_id, "session")
+    name = f"ses-{session_id}_{'behavior+image' if with_video else 'behavior'}.nwb"
+    if subject_id is None:
+        return PurePosixPath(name)
+    _check_label(subject_id, "subject")
+    return PurePosixPath(f"sub-{subject_id}") / f"sub-{subject_id}_{name}"
+
+
+def missing_metadata(session: SessionDescription) -> list[str]:
+    """Name what archives will ask for and the session does not have, required things first."""
+    subject = session.subject
+    asked: list[tuple[str, object]] = [("subject: DANDI requires one", subject)]
+    if subject is not None:
+        sex = None if subject.sex == "U" else subject.sex
+        asked += [
+            ("subject.species: Latin name, such as Mus musculus (DANDI requires it)", subject.species),
+            (
+                "subject.date_of_birth or subject.age (DANDI requires one)",
+                subject.date_of_birth or subject.age,
+            ),
+            ("subject.sex: M, F or O; it is written as U (unknown) now", sex),
+            ("subject.description", subject.description),
+        ]
+    asked += [
+        ('experimenters, as "Last, First"', session.experimenters),
+        ("institution", session.institution),
+        ("lab", session.lab),
+        ("keywords", session.keywords),
+        ("experiment_description", session.experiment_description),
+    ]
+    return [name for name, value in asked if not value]
+
+
+def nwb_content_hash(session: SessionDescription, recordings: Sequence[RecordingPoses]) -> str:
+    """Return the hash (hex) of everything that decides a file's content.
+
+    Two files of one hash hold the same data; their bytes differ, since NWB puts new object ids and dates into
+    each. Videos count by file name and frames: put their content hashes into `provenance`, and a file is
+    behind when one changes. Folders do not count, so that a lab can move.
+    """
+    return content_hash(
+        {
+            "layout": LAYOUT_VERSION,
+            "session": _field_values(session),
+            "recordings": [_hashable_recording(recording) for recording in recordings],
+        }
+    )
+
+
+def _hashable_recording(recording: RecordingPoses) -> dict[str, Any]:
+    values = _field_values(recording)
+    values["video_files"] = [path.name for path in recording.video_files]
+    values["times"] = _array_hash(recording.times, "<f8")
+    values["tracks"] = [
+        [
+            track.individual,
+            track.bodypart,
+            *(_array_hash(a, "<f4") for a in (track.x, track.y, track.likelihood)),
+        ]
+        for track in recording.tracks
+    ]
+    return values
+
+
+def _field_values(described: Any) -> dict[str, Any]:
+    """Return a description's fields by name, nested ones likewise (`asdict` would copy every array)."""
+    values = {f.name: getattr(described, f.name) for f in fields(described)}
+    nested = SubjectDescription | DeviceDescription
+    return {name: _field_values(v) if isinstance(v, nested) else v for name, v in values.items()}
+
+
+def _array_hash(array: npt.ArrayLike, dtype: str) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array, dtype=dtype).data).hexdigest()
+
+
+def _check_label(label: str, what: str) -> None:
+    allowed = label_for_archive(label, what)
+    if allowed != label:
+        raise InputError(f'{what} label "{label}" is not one that DANDI\'s file names can carry; "{allowed}" would do.')
+
+
+def _check_form(text: str | None, form: re.Pattern[str], where: str, expected: str) -> None:
+    if text is not None and not form.fullmatch(text):
+        raise InputError(f'{where} is "{text}"; expected {expected}.')

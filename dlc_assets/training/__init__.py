@@ -1,0 +1,1 @@
+"""From a DeepLabCut project's labels to a trained and evaluated model."""

@@ -1,0 +1,135 @@
+"""The registry of trained models: immutable versions in the store, and which one is current."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dlc_assets.lab.errors import NotFoundError, did_you_mean
+from dlc_assets.lab.files import sha256_file, write_text
+from dlc_assets.lab.layout import LabLayout
+from dlc_assets.lab.manifest import Manifest, read_manifest
+
+SNAPSHOT = "snapshot.pt"
+PYTORCH_CONFIG = "pytorch_config.yaml"
+LEARNING_STATS = "learning_stats.csv"
+_VERSION_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One trained network in the store: weights, configuration, and its card (the manifest)."""
+
+    model: str
+    version: str
+    folder: Path
+
+    @property
+    def snapshot(self) -> Path:
+        return self.folder / SNAPSHOT
+
+    @property
+    def pytorch_config(self) -> Path:
+        return self.folder / PYTORCH_CONFIG
+
+    @property
+    def learning_stats(self) -> Path:
+        return self.folder / LEARNING_STATS
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            raise NotFoundError(
+                f"{self.folder} has no readable manifest.json: restore it from a backup, or train again."
+            )
+        return manifest
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is known of the network: body parts, skeleton, scorer, training, software."""
+        return self.manifest.details
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.version}"
+
+
+def version_of(snapshot: Path, pytorch_config: Path) -> str:
+    """Return a trained network's version: the first 12 hexadecimal digits of sha256(snapshot + pytorch_config)."""
+    digest = hashlib.sha256()
+    for path in (snapshot, pytorch_config):
+        digest.update(bytes.fromhex(sha256_file(path)))
+    return digest.hexdigest()[:_VERSION_DIGITS]
+
+
+def versions(layout: LabLayout, model: str) -> list[ModelVersion]:
+    """Return every version of *model* in the store, oldest first."""
+    folder = layout.model(model)
+    found = [
+        ModelVersion(model, path.name, path)
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if not path.name.startswith(".") and path.is_dir() and read_manifest(path) is not None
+    ]
+    return sorted(found, key=lambda version: (version.manifest.made, version.version))
+
+
+def trained_models(layout: LabLayout) -> list[str]:
+    """Return the names of all models that have a version in the store."""
+    return sorted(path.parent.name for path in layout.models.glob("*/current"))
+
+
+def current_version(layout: LabLayout, model: str) -> ModelVersion | None:
+    """Return the version of *model* that its partition means, or None when it was never trained."""
+    name = read_current(layout.current_version_file(model))
+    if name is None:
+        return None
+    version = ModelVersion(model, name, layout.version(model, name))
+    return version if read_manifest(version.folder) is not None else None
+
+
+def set_current(layout: LabLayout, version: ModelVersion) -> None:
+    """Make *version* the one that its model's partition means."""
+    write_text(layout.current_version_file(version.model), version.version + "\n")
+
+
+def find_version(layout: LabLayout, reference: str) -> ModelVersion:
+    """Return the version that ``name`` (its current one) or ``name@digits`` means.
+
+    Raises
+    ------
+    NotFoundError
+        No such model, no such version, or digits that fit several.
+    """
+    model, _, digits = reference.partition("@")
+    if not digits:
+        version = current_version(layout, model)
+        if version is not None:
+            return version
+        trained = trained_models(layout)
+        raise NotFoundError(
+            f'the model "{model}" has no trained version.{did_you_mean(model, trained)} Trained models: '
+            f"{', '.join(trained) or 'none'}. Train it with `dlc-assets train {model}`."
+        )
+    known = versions(layout, model)
+    fitting = [version for version in known if version.version.startswith(digits)]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(version.version for version in known) or "none"
+    many = "several versions begin" if fitting else "no version begins"
+    raise NotFoundError(f'{reference}: {many} with "{digits}". Versions of {model}: {listed}.')
+
+
+def evaluation_manifest(version: ModelVersion, layout: LabLayout) -> Manifest | None:
+    """Return the evaluation of *version*, or None when it was not evaluated."""
+    return read_manifest(layout.evaluation(version.model, version.version))
+
+
+def read_current(path: Path) -> str | None:
+    """Return the name in a ``current`` file, None when there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Video recordings: what they hold, counted and timed frame by frame, and their pictures."""
