@@ -1,0 +1,267 @@
+"""The command line: one JSON object for programs, messages for people, and exit statuses that scripts can trust."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from dlc_assets.cli import app
+from dlc_assets_tests.conftest import environment_without_lab, use_lab
+
+LAB = """\
+name: Smith lab
+recordings: [{root: recordings, template: "{subject}/{session}/{camera}.mp4"}]
+release: [{model: walker}]
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lab with one model specification whose project is missing, and one session."""
+    root = tmp_path / "lab"
+    (root / "recordings/m01/day1").mkdir(parents=True)
+    (root / "recordings/m01/day1/top.mp4").write_bytes(b"no video")
+    (root / "models").mkdir()
+    (root / "models/walker.yaml").write_text("project: walking\n")
+    (root / "lab.yaml").write_text(LAB)
+    use_lab(root, monkeypatch)
+    return root
+
+
+def dlc_assets(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def one_object(result: Result) -> dict[str, Any]:
+    """Return the one JSON object on standard output; anything else there is an error."""
+    return strict_json(result.stdout)
+
+
+def strict_json(text: str) -> dict[str, Any]:
+    def no_json(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    parsed = json.loads(text, parse_constant=no_json)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def in_a_shell(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as a script would: what its child processes print is seen, too."""
+    return subprocess.run(
+        [sys.executable, "-m", "dlc_assets.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment_without_lab(),
+        timeout=300,
+    )
+
+
+# --- init -----------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_lab_that_status_can_read(tmp_path: Path) -> None:
+    result = dlc_assets("init", tmp_path / "lab", "--name", "Smith lab")
+    assert result.exit_code == 0
+    assert "dlc-assets scan --lab" in result.stdout
+    status = one_object(dlc_assets("status", "--lab", tmp_path / "lab", "--json"))
+    assert status["ok"] is True
+    assert status["products"] == []
+    assert status["problems"] == []
+
+
+def test_init_over_a_lab_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    dlc_assets("init", tmp_path / "lab", "--name", "First")
+    before = files_of(tmp_path)
+    result = dlc_assets("init", tmp_path / "lab", "--name", "Second")
+    assert result.exit_code == 2
+    assert "is a lab already" in result.stderr
+    assert files_of(tmp_path) == before
+
+
+def test_init_says_in_json_what_it_wrote(tmp_path: Path) -> None:
+    written = one_object(dlc_assets("init", tmp_path / "lab", "--json"))
+    assert written["ok"] is True
+    assert str(tmp_path / "lab" / "lab.yaml") in written["written"]
+
+
+# --- wrong usage ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("scan",), ("sql", "select 1"), ("analyze",), ("export",), ("train", "walker"), ("dev",)],
+)
+def test_a_folder_that_is_not_a_lab_is_said_with_what_to_do(tmp_path: Path, command: Sequence[str]) -> None:
+    result = dlc_assets(*command, "--lab", tmp_path)
+    assert result.exit_code == 2
+    assert f"{tmp_path} is not a lab folder: it has no lab.yaml" in result.stderr
+    assert "dlc-assets init" in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("scan",), ("sql", "select 1"), ("analyze",), ("export",), ("train", "walker")]
+)
+def test_an_error_is_one_json_object_too(tmp_path: Path, command: Sequence[str]) -> None:
+    result = dlc_assets(*command, "--lab", tmp_path / "nowhere", "--json")
+    assert result.exit_code == 2
+    error = one_object(result)
+    assert error["ok"] is False
+    assert "nowhere is not a lab folder: it does not exist" in error["error"]
+
+
+def test_a_mistake_in_lab_yaml_is_wrong_settings(lab: Path) -> None:
+    (lab / "lab.yaml").write_text(LAB + "experimentors: [Doe]\n")
+    result = dlc_assets("status")
+    assert result.exit_code == 2
+    assert str(lab / "lab.yaml") in result.stderr
+    assert 'unknown key "experimentors". Did you mean "experimenters"?' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("train", "wolker"), 'no model specification "wolker"'),
+        (("analyze", "--model", "wolker"), 'the model "wolker" has no trained version'),
+        (("analyze", "sub-m01_ses-day2"), 'no session "sub-m01_ses-day2". Did you mean "sub-m01_ses-day1"?'),
+        (("export", "sub-m1_ses-day1"), 'no session "sub-m1_ses-day1". Did you mean "sub-m01_ses-day1"?'),
+        (("train", "walker"), 'no DeepLabCut project "walking"'),
+    ],
+)
+def test_a_name_that_does_not_exist_is_answered_with_the_nearest(lab: Path, command: Sequence[str], said: str) -> None:
+    result = dlc_assets(*command)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_misspelled_model_of_the_lab_is_answered_with_the_nearest(lab: Path) -> None:
+    assert 'Did you mean "walker"?' in dlc_assets("train", "wolker").stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("train",), ("sql",), ("status", "--everything"), ("train", "walker", "--epochs", "0")]
+)
+def test_wrong_arguments_are_status_2(lab: Path, command: Sequence[str]) -> None:
+    assert dlc_assets(*command).exit_code == 2
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+def test_status_says_what_is_missing_and_what_is_wrong(lab: Path) -> None:
+    result = dlc_assets("status", "--json")
+    assert result.exit_code == 0
+    status = one_object(result)
+    products = {(product["asset"], product["key"]): product for product in status["products"]}
+    assert products["session_recordings", "sub-m01_ses-day1"]["state"] == "missing"
+    dataset = products["training_dataset", "walker"]
+    assert dataset["state"] == "failed"
+    assert 'no DeepLabCut project "walking"' in dataset["why"]
+    assert status["counts"]["session_recordings"] == {"missing": 1}
+
+
+def test_status_for_people_is_a_table_and_names_problems_on_standard_error(lab: Path) -> None:
+    (lab / "lab.yaml").write_text(LAB.replace("walker", "wolker"))
+    result = dlc_assets("status")
+    assert result.exit_code == 0
+    assert "session_recordings" in result.stdout
+    assert "Problem: lab.yaml: release rule 1 names the model" in result.stderr
+
+
+def test_status_changes_nothing(lab: Path) -> None:
+    before = files_of(lab)
+    dlc_assets("status", "--all")
+    assert files_of(lab) == before
+
+
+# --- sql ------------------------------------------------------------------------------------------
+
+
+def test_sql_answers_as_a_table_and_as_json(lab: Path) -> None:
+    assert "walker" in dlc_assets("sql", "select * from training_tasks").stdout
+    answer = one_object(dlc_assets("sql", "select 1 as a, 'x' as b", "--json"))
+    assert answer == {"ok": True, "columns": ["a", "b"], "rows": [[1, "x"]]}
+
+
+def test_a_number_that_json_has_no_word_for_is_null(lab: Path) -> None:
+    answer = one_object(dlc_assets("sql", "select 'nan'::float as a, '-inf'::float as b, 1.5::float as c", "--json"))
+    assert answer["rows"] == [[None, None, 1.5]]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "drop table sessions",
+        "create table a as select 1",
+        "copy (select 1) to '{out}'",
+        "attach '{out}'",
+        "select 1; select 2",
+    ],
+)
+def test_sql_only_reads(lab: Path, tmp_path: Path, statement: str) -> None:
+    out = tmp_path / "out.parquet"
+    result = dlc_assets("sql", statement.format(out=out), "--json")
+    assert result.exit_code in {1, 2}
+    assert one_object(result)["ok"] is False
+    assert not out.exists()
+
+
+def test_an_unknown_table_is_said_with_those_that_exist(lab: Path) -> None:
+    result = dlc_assets("sql", "select * from session")
+    assert result.exit_code == 2
+    assert "sessions" in result.stderr
+
+
+# --- commands that run ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_scan_fails_with_a_video_that_does_not_open_and_says_which(lab: Path) -> None:
+    (lab / "lab.yaml").write_text(LAB + "analyze: {settle_seconds: 0}\n")
+    result = in_a_shell("scan", "--lab", lab, "--json")
+    assert result.returncode == 1
+    scanned = strict_json(result.stdout)
+    assert scanned["ok"] is False
+    assert [run["status"] for run in scanned["runs"]] == ["FAILURE"]
+    (session,) = scanned["sessions"]
+    assert session["state"] == "failed"
+    assert "top.mp4" in session["why"]
+    assert (lab / "store/dagster/dagster.yaml").is_file()
+
+
+@pytest.mark.slow
+def test_scan_leaves_a_video_that_is_still_written_and_names_one_that_fits_nothing(lab: Path) -> None:
+    (lab / "recordings/stray.mp4").write_bytes(b"x")
+    result = in_a_shell("scan", "--lab", lab, "--json")
+    assert result.returncode == 0
+    scanned = strict_json(result.stdout)
+    assert scanned["runs"] == []
+    assert [Path(path).name for path in scanned["unmatched"]] == ["stray.mp4"]
+    assert "it is left until it has settled" in result.stderr
+
+
+def test_two_labs_never_share_an_instance(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "instance"))
+    assert dlc_assets("export", "--json").exit_code == 0
+    other = tmp_path / "other"
+    shutil.copytree(lab, other)
+    result = dlc_assets("export", "--lab", other)
+    assert result.exit_code == 2
+    assert f"belongs to the lab {lab}" in result.stderr

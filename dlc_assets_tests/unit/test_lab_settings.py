@@ -1,0 +1,429 @@
+"""What a person writes by hand is read strictly: each mistake is named with its file, its key and what was expected."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError
+from dlc_assets.lab.lab import Lab, open_lab_folder
+from dlc_assets.lab.layout import LabLayout
+from dlc_assets.lab.session_metadata import read_session_metadata
+from dlc_assets.lab.settings import LabSettings, RecordingTemplate, ReleaseRule
+from dlc_assets.lab.template import write_new_lab
+from dlc_assets.lab.yaml_settings import read_settings
+
+LAB = """\
+name: Smith lab
+timezone: Europe/Zurich
+recordings:
+  - {root: recordings, template: "{subject}/{session}/{camera}.mp4"}
+devices:
+  top: {description: above, manufacturer: Basler}
+subjects:
+  m01: {species: Mus musculus, sex: F, date_of_birth: 2026-02-01, tags: {group: control}}
+release:
+  - {devices: [top], model: openfield}
+analyze: {since: 2026-05-01}
+"""
+
+
+def read_lab(folder: Path, text: str) -> LabSettings:
+    (folder / "lab.yaml").write_text(text, encoding="utf-8")
+    return open_lab_folder(folder).settings
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_lab(folder, text)
+    assert str(folder / "lab.yaml") in str(caught.value)
+    return str(caught.value)
+
+
+# --- lab.yaml -------------------------------------------------------------------------------------
+
+
+def test_a_lab_is_read_with_its_defaults(tmp_path: Path) -> None:
+    settings = read_lab(tmp_path, LAB)
+    assert settings.name == "Smith lab"
+    assert settings.subjects["m01"].date_of_birth == date(2026, 2, 1)
+    assert settings.subjects["m01"].tags == {"group": "control"}
+    assert settings.devices["top"].manufacturer == "Basler"
+    assert settings.analyze.auto is True
+    assert settings.analyze.since == date(2026, 5, 1)
+    assert settings.inference.batch_size == "auto"
+    assert settings.nwb.videos == "link"
+
+
+def test_an_empty_lab_yaml_asks_for_the_labs_name(tmp_path: Path) -> None:
+    assert 'the key "name" is missing' in refusal(tmp_path, "")
+
+
+def test_a_lab_yaml_that_is_a_list_is_refused_with_what_came(tmp_path: Path) -> None:
+    assert "expected keys and values (a YAML mapping), got ['name'" in refusal(tmp_path, "[name, timezone]")
+
+
+def test_a_misspelled_key_is_named_with_the_nearest(tmp_path: Path) -> None:
+    said = refusal(tmp_path, LAB + "experimentors: [Doe]\n")
+    assert 'unknown key "experimentors". Did you mean "experimenters"?' in said
+    assert "Known keys here: name, institution" in said
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "key", "nearest"),
+    [
+        ("manufacturer: Basler", "manufacterer: Basler", "devices.top.manufacterer", "manufacturer"),
+        ("date_of_birth:", "birth_date:", "subjects.m01.birth_date", None),
+        ("species:", "specie:", "subjects.m01.specie", "species"),
+        ("{devices: [top]", "{device: [top]", "release.0.device", "devices"),
+        ("{root: recordings", "{rot: recordings", "recordings.0.rot", "root"),
+        ("since:", "sinse:", "analyze.sinse", "since"),
+    ],
+)
+def test_a_misspelled_key_deep_inside_is_named_with_its_place(
+    tmp_path: Path, right: str, wrong: str, key: str, nearest: str | None
+) -> None:
+    assert right in LAB
+    said = refusal(tmp_path, LAB.replace(right, wrong))
+    assert f'unknown key "{key}".' in said
+    assert "Known keys here: " in said
+    if nearest is not None:
+        assert f'Did you mean "{nearest}"?' in said
+
+
+def test_a_rule_says_from_as_lab_yaml_writes_it_and_names_it_so_in_errors(tmp_path: Path) -> None:
+    rule = read_lab(tmp_path, LAB.replace("model: openfield", "model: openfield, from: 2026-05-01")).release[0]
+    assert rule.first == date(2026, 5, 1)
+    said = refusal(tmp_path, LAB.replace("model: openfield", "model: openfield, form: 2026-05-01"))
+    assert 'Did you mean "from"?' in said
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("sex: F", "sex: female", "subjects.m01.sex: expected 'M', 'F', 'U' or 'O', got 'female'."),
+        ("date_of_birth: 2026-02-01", "date_of_birth: spring", "subjects.m01.date_of_birth: expected"),
+        ("since: 2026-05-01", "settle_seconds: -1", "analyze.settle_seconds: expected greater than or equal to 0"),
+        ("Europe/Zurich", "Europe/Zürich", "timezone: expected a time zone name such as Europe/Zurich. Did you mean"),
+        ("name: Smith lab", "name: [Smith]", "name: expected a valid string, got ['Smith']."),
+        ("devices:\n  top: {description: above, manufacturer: Basler}", "devices: [top]", "devices: expected"),
+        ("model: openfield", "model: Open Field", "expected a model's name, or name@version"),
+        ("model: openfield", "model: openfield@latest", "expected a model's name, or name@version"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named_with_what_was_expected(
+    tmp_path: Path, right: str, wrong: str, said: str
+) -> None:
+    assert right in LAB
+    assert said in refusal(tmp_path, LAB.replace(right, wrong))
+
+
+def test_a_batch_size_is_a_number_or_auto_and_the_key_is_named_plainly(tmp_path: Path) -> None:
+    assert read_lab(tmp_path, LAB + "inference: {batch_size: 8}\n").inference.batch_size == 8
+    said = refusal(tmp_path, LAB + "inference: {batch_size: many}\n")
+    assert "inference.batch_size: expected 'auto', got 'many'" in said
+    assert "constrained" not in said
+
+
+def test_all_mistakes_of_a_file_are_said_at_once(tmp_path: Path) -> None:
+    said = refusal(tmp_path, LAB.replace("sex: F", "sex: female").replace("since:", "sinse:"))
+    assert "subjects.m01.sex" in said
+    assert "analyze.sinse" in said
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    said = refusal(tmp_path, LAB + "name: Other lab\n")
+    assert 'line 12: not valid YAML: the key "name" stands twice (first on line 1)' in said
+
+
+def test_a_subject_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, LAB.replace("release:", "  m01: {sex: M}\nrelease:"))
+    assert 'the key "m01" stands twice' in said
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    assert "line 2: not valid YAML" in refusal(tmp_path, "name: Smith\n  lab: [1\n")
+
+
+def test_a_tab_as_indentation_is_named_with_its_line(tmp_path: Path) -> None:
+    assert "line 2: not valid YAML" in refusal(tmp_path, "devices:\n\ttop: {}\n")
+
+
+def test_a_file_that_is_not_utf8_says_so(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_bytes("name: Zürich\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"lab\.yaml is not UTF-8 text .*: save it as UTF-8"):
+        open_lab_folder(tmp_path)
+
+
+def test_a_file_with_the_mark_that_windows_editors_write_is_read(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_bytes(b"\xef\xbb\xbf" + LAB.encode())
+    assert open_lab_folder(tmp_path).settings.name == "Smith lab"
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml does not exist"):
+        read_settings(tmp_path / "nowhere.yaml", LabSettings)
+
+
+@pytest.mark.parametrize("name", ["17", "001", "010", "20260501_1"])
+def test_numbers_as_names_are_names_digit_for_digit(tmp_path: Path, name: str) -> None:
+    settings = read_lab(tmp_path, LAB.replace("m01: {species", f"{name}: {{species"))
+    assert list(settings.subjects) == [name]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "name: x\nsubjects: {m01: {date_of_birth: 2026-13-40}}\n",
+            "line 2: not valid YAML: 2026-13-40: month must be",
+        ),
+        ("? [a]\n: b\n", "line 1: not valid YAML: expected a name as a key, got ['a']"),
+        ("name: x\0\n", "not valid YAML: unacceptable character #x0000"),
+    ],
+)
+def test_what_no_yaml_means_is_an_error_of_the_file_not_of_the_program(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text)
+
+
+# --- opening a lab --------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_a_lab_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"is not a lab folder: it has no lab\.yaml.*dlc-assets init"):
+        open_lab_folder(tmp_path)
+
+
+def test_a_lab_folder_that_does_not_exist_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere is not a lab folder: it does not exist"):
+        open_lab_folder(tmp_path / "nowhere")
+
+
+def test_the_lab_is_found_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_new_lab(tmp_path / "mine")
+    monkeypatch.setenv("DLC_ASSETS_LAB", str(tmp_path / "mine"))
+    assert open_lab_folder().root == (tmp_path / "mine").resolve()
+
+
+# --- recording templates --------------------------------------------------------------------------
+
+
+def test_a_template_gives_subject_session_and_camera() -> None:
+    template = RecordingTemplate(template="{subject}/{session}/{camera}.mp4")
+    assert template.match("m01/20260501/top.mp4") == {"subject": "m01", "session": "20260501", "camera": "top"}
+    assert template.match("m01/20260501/extra/top.mp4") is None
+    assert template.match("m01/20260501/top.avi") is None
+
+
+def test_a_template_without_subject_and_with_a_part() -> None:
+    template = RecordingTemplate(template="{session}_{camera}_{part}.avi")
+    assert template.match("day1_top_02.avi") == {"session": "day1", "camera": "top", "part": "02"}
+
+
+def test_a_fixed_camera_stands_for_the_field() -> None:
+    template = RecordingTemplate(template="{subject}_{session}.mp4", camera="side")
+    assert template.match("m01_day1.mp4") == {"camera": "side", "subject": "m01", "session": "day1"}
+
+
+def test_a_field_that_stands_twice_must_agree() -> None:
+    template = RecordingTemplate(template="{subject}/{session}/{subject}_{camera}.mp4")
+    assert template.match("m01/day1/m01_top.mp4") == {"subject": "m01", "session": "day1", "camera": "top"}
+    assert template.match("m01/day1/m02_top.mp4") is None
+
+
+def test_dots_and_brackets_of_a_template_are_meant_literally() -> None:
+    template = RecordingTemplate(template="{session} (raw)/{camera}.mp4")
+    assert template.match("day1 (raw)/top.mp4") == {"session": "day1", "camera": "top"}
+    assert template.match("day1 (raw)/topXmp4") is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('{template: "{animal}/{session}/{camera}.mp4"}', "unknown field {animal}"),
+        ('{template: "{subjet}/{session}/{camera}.mp4"}', 'unknown field {subjet}. Did you mean "subject"?'),
+        ('{template: "{subject}/{camera}.mp4"}', "the field {session} is missing"),
+        ('{template: "{session}.mp4"}', "expected either {camera} in the template or a fixed `camera:`"),
+        ('{template: "{session}/{camera}.mp4", camera: top}', "not both or none"),
+        ('{template: "/data/{session}/{camera}.mp4"}', "expected a path relative to root"),
+        ("{root: recordings}", 'the key "recordings.0.template" is missing'),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused(tmp_path: Path, entry: str, said: str) -> None:
+    assert said in refusal(tmp_path, f"name: Smith lab\nrecordings: [{entry}]\n")
+
+
+def test_what_deeplabcut_writes_beside_videos_is_ignored_and_so_is_what_the_lab_says() -> None:
+    template = RecordingTemplate(template="{session}/{camera}.mp4", ignore=("*_test*",))
+    assert template.ignores("day1/top_labeled.mp4")
+    assert template.ignores("day1/topDLC_resnet50_openfieldOct30shuffle1_500000_labeled.mp4")
+    assert template.ignores("day1/topDLC_HrnetW32_openfieldOct30shuffle1_snapshot_best-20.mp4")
+    assert template.ignores("day1/top_test2.mp4")
+    assert not template.ignores("day1/top.mp4")
+
+
+# --- release rules --------------------------------------------------------------------------------
+
+
+def test_a_rule_matches_by_device_and_day() -> None:
+    rule = ReleaseRule.model_validate(
+        {"model": "openfield@1a2b", "devices": "top", "from": "2026-05-01", "until": "2026-05-31"}
+    )
+    assert (rule.model_name, rule.version) == ("openfield", "1a2b")
+    assert rule.matches("top", date(2026, 5, 1))
+    assert rule.matches("top", date(2026, 5, 31))
+    assert not rule.matches("side", date(2026, 5, 1))
+    assert not rule.matches("top", date(2026, 4, 30))
+    assert not rule.matches("top", date(2026, 6, 1))
+    assert not rule.matches("top", None)
+
+
+def test_a_rule_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    text = LAB.replace("model: openfield", "model: openfield, from: 2026-05-02, until: 2026-05-01")
+    assert "until (2026-05-01) is before from (2026-05-02)" in refusal(tmp_path, text)
+
+
+def test_a_rule_without_dates_matches_a_session_whose_day_is_not_known() -> None:
+    assert ReleaseRule(model="openfield").matches("top", None)
+
+
+# --- model specifications -------------------------------------------------------------------------
+
+
+def lab_with_model(folder: Path, text: str, name: str = "openfield") -> Lab:
+    layout = LabLayout(folder)
+    layout.specifications.mkdir(parents=True)
+    layout.settings_file.write_text("name: Smith lab\n")
+    (layout.specifications / f"{name}.yaml").write_text(text)
+    return open_lab_folder(folder)
+
+
+def test_a_specification_needs_a_project_only(tmp_path: Path) -> None:
+    specification = lab_with_model(tmp_path, "project: openfield\n").specification("openfield")
+    assert specification.net_type == "resnet_50"
+    assert specification.weights == "imagenet"
+    assert specification.training.epochs == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("net_type: resnet_50\n", 'the key "project" is missing'),
+        ("project: a\ntraining: {epoch: 5}\n", 'unknown key "training.epoch". Did you mean "epochs"?'),
+        ("project: a\ntraining: {epochs: 0}\n", "training.epochs: expected greater than or equal to 1, got 0"),
+        ("project: a\nsplit: {train: 0.5, validation: 0.1, benchmark: 0.1}\n", "must sum to 1, they sum to 0.7"),
+        ("project: a\nweights: resnet50.pt\n", "expected imagenet, random, model:<name>[@version] or file:<path>"),
+    ],
+)
+def test_a_specification_that_is_wrong_names_its_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    lab = lab_with_model(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        lab.specification("openfield")
+    assert said in str(caught.value)
+    assert str(lab.layout.specification("openfield")) in str(caught.value)
+    good, bad = lab.specifications()
+    assert (list(good), list(bad)) == ([], ["openfield"])
+
+
+def test_a_specification_whose_file_cannot_be_a_models_name_is_named(tmp_path: Path) -> None:
+    lab = lab_with_model(tmp_path, "project: a\n", name="Open_Field")
+    with pytest.raises(SettingsError, match=r'"Open_Field" cannot be a model\'s name.*Rename the file'):
+        lab.specification("Open_Field")
+
+
+def test_an_unknown_model_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    lab = lab_with_model(tmp_path, "project: a\n")
+    with pytest.raises(NotFoundError, match=r'no model specification "openfeld".*Did you mean "openfield"'):
+        lab.specification("openfeld")
+
+
+def test_a_project_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
+    lab = lab_with_model(tmp_path, "project: openfeld\n")
+    (lab.layout.projects / "openfield").mkdir(parents=True)
+    (lab.layout.projects / "openfield" / "config.yaml").write_text("Task: openfield\n")
+    with pytest.raises(SettingsError, match=r'no DeepLabCut project "openfeld".*Did you mean "openfield"'):
+        lab.project_config("openfield")
+
+
+def test_a_project_that_lies_elsewhere_is_found_by_its_name_in_lab_yaml(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "openfield-Pranav"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "config.yaml").write_text("Task: openfield\n")
+    lab = lab_with_model(tmp_path / "lab", "project: openfield\n")
+    lab.layout.settings_file.write_text(f"name: Smith lab\nprojects: {{openfield: {elsewhere}}}\n")
+    assert open_lab_folder(lab.root).project_config("openfield") == elsewhere / "config.yaml"
+
+
+# --- session.yaml ---------------------------------------------------------------------------------
+
+
+def test_a_session_says_start_tags_and_offsets(tmp_path: Path) -> None:
+    path = tmp_path / "session.yaml"
+    path.write_text(
+        "start: 2026-05-01T10:12:00+02:00\ntags: {drug: saline, dose: 1.5}\nrecordings: {top: {offset: 0.25}}\n"
+    )
+    metadata = read_session_metadata(path)
+    assert metadata.start == datetime(2026, 5, 1, 8, 12, tzinfo=UTC)
+    assert metadata.tags == {"drug": "saline", "dose": 1.5}
+    assert metadata.recordings["top"].offset == 0.25
+
+
+def test_a_day_alone_is_no_start(tmp_path: Path) -> None:
+    path = tmp_path / "session.yaml"
+    path.write_text("start: 2026-05-01\n")
+    with pytest.raises(SettingsError, match=r"session\.yaml: start: expected a day and a time, such as 2026-05-01T"):
+        read_session_metadata(path)
+
+
+def test_a_misspelled_key_of_a_recording_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "session.yaml"
+    path.write_text("recordings: {top: {ofset: 1}}\n")
+    with pytest.raises(SettingsError, match=r'unknown key "recordings\.top\.ofset"\. Did you mean "offset"'):
+        read_session_metadata(path)
+
+
+def test_a_time_without_zone_is_the_labs(tmp_path: Path) -> None:
+    settings = read_lab(tmp_path, LAB)
+    completed = settings.complete(datetime(2026, 5, 1, 10, 12))
+    assert completed.utcoffset() == timedelta(hours=2)
+    stated = datetime(2026, 5, 1, 10, 12, tzinfo=UTC)
+    assert settings.complete(stated) is stated
+
+
+# --- a new lab ------------------------------------------------------------------------------------
+
+
+def test_a_new_lab_can_be_opened_and_leaves_old_recordings_alone(tmp_path: Path) -> None:
+    written = write_new_lab(tmp_path / "new lab", name='The "Smith" lab', today=date(2026, 11, 22))
+    lab = open_lab_folder(tmp_path / "new lab")
+    assert lab.settings.name == 'The "Smith" lab'
+    assert lab.settings.analyze.since == date(2026, 11, 22)
+    assert lab.settings.recordings[0].match("m01/day1/top.mp4") is not None
+    assert lab.model_names() == []
+    assert all(path.is_file() for path in written)
+
+
+def test_the_example_files_of_a_new_lab_can_be_used_as_they_are(tmp_path: Path) -> None:
+    write_new_lab(tmp_path / "lab")
+    layout = LabLayout(tmp_path / "lab")
+    example = layout.specifications / "openfield.yaml.example"
+    example.rename(layout.specification("openfield"))
+    assert open_lab_folder(layout.root).specification("openfield").project == "my-project"
+    assert read_session_metadata(layout.root / "session.yaml.example").description == "open field, first day"
+
+
+def test_a_lab_is_never_made_over_another(tmp_path: Path) -> None:
+    write_new_lab(tmp_path / "lab", name="First")
+    before = (tmp_path / "lab" / "lab.yaml").read_bytes()
+    with pytest.raises(SettingsError, match="is a lab already"):
+        write_new_lab(tmp_path / "lab", name="Second")
+    assert (tmp_path / "lab" / "lab.yaml").read_bytes() == before
+
+
+def test_a_lab_is_never_made_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "lab").write_text("notes")
+    with pytest.raises(DlcAssetsError, match="is a file"):
+        write_new_lab(tmp_path / "lab")
+    assert (tmp_path / "lab").read_text() == "notes"
