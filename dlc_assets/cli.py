@@ -205,15 +205,48 @@ def train(
 def analyze(
     sessions: SessionsArgument = None,
     model: Annotated[str | None, typer.Option(help="The model; default: what the release rules say.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Frames at once, for this run only; the tables are then custom.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="float32|proven", help="For this run only.", show_default=False)
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(metavar="best|last|EPOCH", help="Snapshot of the model, for this run only.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="cpu|gpu", help="For this run only.", show_default=False)
+    ] = None,
+    dynamic_cropping: Annotated[
+        bool | None,
+        typer.Option(help="Look only around where the animal was, for this run only.", show_default=False),
+    ] = None,
     recompute: Annotated[bool, typer.Option(help="Estimate though the tables are up to date.")] = False,
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate the poses of sessions (all of them, unless named), probing their videos first where that is behind."""
+    settings = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "snapshot": snapshot,
+        "device": device,
+        "dynamic_cropping": dynamic_cropping,
+    }
     with _speaking(as_json) as output, _opened(lab, output) as (opened, instance):
         from dlc_assets.commands import analyze_sessions
 
-        done = analyze_sessions(opened, instance, sessions or None, model, recompute=recompute, log=output.log)
+        done = analyze_sessions(
+            opened,
+            instance,
+            sessions or None,
+            model,
+            settings=_stated(settings),
+            recompute=recompute,
+            log=output.log,
+        )
         output.table(
             "Pose tables",
             ("session", "model", "version", "frames", "folder"),

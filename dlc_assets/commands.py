@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
 from dlc_assets.assets.labels import observe_labels
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
+from dlc_assets.inference.crops import setup_problems
 from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest
 from dlc_assets.inference.releases import releases_of, rule_problems
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
@@ -88,13 +90,22 @@ def analyze_sessions(
     sessions: Sequence[str] | None,
     model: str | None,
     *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     recompute: bool,
     log: Log,
 ) -> Analysis:
     """Probe what is behind, then estimate poses: by *model*, or by what the release rules say.
 
-    Without *sessions* (all of them) only what is not up to date is run, unless *recompute*.
+    Without *sessions* (all of them) only what is not up to date is run, unless *recompute*. *settings* are those of these runs
+    alone, as in `PoseTableConfig`.
+
+    Raises
+    ------
+    SettingsError, NotFoundError
+        Before any run: settings that there are not, or that do not go together; a model, snapshot or session that does not
+        exist.
     """
+    stated = _run_settings(lab, settings)
     if model is not None:
         find_version(lab.layout, model)
         if "@" in model:
@@ -102,27 +113,69 @@ def analyze_sessions(
                 f"--model {model}: a session is analysed by a model's current version. To use another one, pin it in a release "
                 "rule of lab.yaml, or set `version` in the launchpad of pose_table."
             )
+    _check_snapshot(lab, model, stated.get("snapshot"))
     discovery = discover(lab)
     wanted = _known_sessions(lab, discovery, sessions)
     register_models(lab, instance, log)
     outcomes = scan_recordings(lab, instance, discovery, wanted, log=log)
-    done = Analysis(outcomes, problems=rule_problems(lab) if model is None else [])
+    done = Analysis(outcomes, problems=[*(rule_problems(lab) if model is None else []), *setup_problems(lab)])
     tasks = _tasks(lab, wanted, model, done)
     known = instance.get_dynamic_partitions(SESSION)
-    config = {"pose_table": {"recompute": True}} if recompute else None
+    config = {**stated, **({"recompute": True} if recompute else {})}
+    ops = {"pose_table": config} if config else None
     for name, keys in tasks.items():
-        run = keys if sessions or recompute else [key for key in keys if not _analysed(lab, name, key)]
+        run = keys if sessions or recompute else [key for key in keys if not _analysed(lab, name, key, stated)]
         for part in contiguous_ranges(run, known, ANALYSES_PER_RUN):
-            outcomes.append(execute_here(lab, instance, "analyze", tags=part.for_model(name).tags, ops=config, log=log))
+            outcomes.append(execute_here(lab, instance, "analyze", tags=part.for_model(name).tags, ops=ops, log=log))
     done.pose_tables = _pose_tables(lab, tasks)
     return done
 
 
-def _analysed(lab: Lab, model: str, session: str) -> bool:
-    """Say whether the pose table of (*model*, *session*) is made from what is there now."""
+def _run_settings(lab: Lab, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *settings* of an analysis as its run takes them, once they are known to fit each other and lab.yaml."""
+    stated = dict(settings)
+    lab.settings.inference.overridden(
+        **{name: stated[name] for name in ("precision", "batch_size", "dynamic_cropping") if name in stated}
+    )
+    device, snapshot = stated.get("device", "cpu"), stated.get("snapshot", "best")
+    if device not in {"cpu", "gpu"}:
+        raise SettingsError(f'device: expected cpu or gpu, got "{device}".')
+    if snapshot not in {"best", "last"}:
+        if not snapshot.isdecimal() or int(snapshot) < 1:
+            raise SettingsError(f'snapshot: expected best, last or the number of an epoch, got "{snapshot}".')
+        stated["snapshot"] = str(int(snapshot))
+    return stated
+
+
+def _check_snapshot(lab: Lab, model: str | None, snapshot: str | None) -> None:
+    """Raise a NotFoundError where none of the versions that may analyse keeps *snapshot*."""
+    if snapshot is None:
+        return
+    rules = [rule.model for rule in lab.settings.release if model is None or rule.model_name == model]
+    refused = None
+    for reference in [*([model] if model else []), *rules]:
+        try:
+            find_version(lab.layout, reference).snapshot_file(snapshot)
+        except NotFoundError as error:
+            refused = refused or error
+        else:
+            return
+    if refused is not None:
+        raise refused
+
+
+def _analysed(lab: Lab, model: str, session: str, settings: Mapping[str, Any]) -> bool:
+    """Say whether the pose table of (*model*, *session*) is made from what is there now, and with *settings* if there are any."""
     recorded = read_session_info(lab.layout, session)
-    manifest = pose_manifest(lab, model, recorded[0]) if recorded else None
-    return manifest is not None and recorded is not None and manifest.inputs == pose_inputs(lab, model, recorded[0])
+    if recorded is None:
+        return False
+    manifest = pose_manifest(lab, model, recorded[0])
+    if manifest is None or (settings and manifest.overrides != settings):
+        return False
+    try:
+        return manifest.inputs == pose_inputs(lab, model, recorded[0])
+    except SettingsError:  # a crop that does not fit this session: its run says so, and the others go on
+        return False
 
 
 def _known_sessions(lab: Lab, discovery: Discovery, sessions: Sequence[str] | None) -> list[str]:

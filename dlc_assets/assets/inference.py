@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dlc_assets.assets import previews
 from dlc_assets.assets.recordings import session_recordings
-from dlc_assets.assets.reporting import Made, make_partitions
+from dlc_assets.assets.reporting import Made, failing_clearly, make_partitions
 from dlc_assets.assets.training import trained_model
 from dlc_assets.checks import outcomes
 from dlc_assets.executors import GPU_POOL, gpu_op_tags
@@ -20,7 +20,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.partitions import session_models
 from dlc_assets.poses.schema import COLUMNS
-from dlc_assets.poses.table_file import read_tracks
+from dlc_assets.poses.table_file import read_thinned_tracks
 from dlc_assets.recordings.info import need_session_info
 from dlc_assets.resources.lab import LabResource
 
@@ -37,13 +37,23 @@ class PoseTableConfig(dg.Config):
     recordings: list[str] | None = Field(
         None, description="recordings of the session; default: those released to the model"
     )
-    batch_size: int | None = Field(None, description="frames at once; default: lab.yaml's inference.batch_size")
-    recompute: bool = Field(False, description="estimate even though the stored table is up to date")
+    batch_size: int | None = Field(None, ge=1, description="frames at once; default: lab.yaml's inference.batch_size")
+    precision: str | None = Field(
+        None,
+        description="float32, or proven (a faster one, for models that are proven); default: lab.yaml's inference.precision",
+    )
+    snapshot: str | None = Field(None, description="best, last, or an epoch's number; default: best")
+    device: str | None = Field(None, description="cpu or gpu; default: a GPU where there is one")
+    dynamic_cropping: bool | None = Field(
+        None, description="look only around where the animal was; default: lab.yaml's inference.dynamic_cropping"
+    )
+    recompute: bool = Field(
+        False, description="estimate even though the stored table is up to date, from the first frame on"
+    )
 
     def overrides(self) -> dict[str, Any]:
         """Return what was stated."""
-        stated = {"version": self.version, "recordings": self.recordings, "batch_size": self.batch_size}
-        return {name: value for name, value in stated.items() if value is not None}
+        return {name: value for name, value in self.model_dump(exclude={"recompute"}).items() if value is not None}
 
 
 @dg.asset(
@@ -71,9 +81,17 @@ def pose_table(
     Each session is recorded as soon as its files are in place; a failure in the middle keeps what was done.
     """
     opened = lab.open()
-    batch_size = config.batch_size or opened.settings.inference.batch_size
-    with leased_device(opened.layout, f"analysing in run {context.run.run_id}", context.log.info) as device:
-        estimators = Estimators(device, batch_size)
+    with failing_clearly():
+        inference = opened.settings.inference.overridden(
+            precision=config.precision, batch_size=config.batch_size, dynamic_cropping=config.dynamic_cropping
+        )
+    lease = leased_device(
+        opened.layout, f"analysing in run {context.run.run_id}", context.log.info, wanted=config.device
+    )
+    with failing_clearly(), lease as device:
+        estimators = Estimators(
+            device, inference.batch_size, precision=inference.precision, dynamic=inference.dynamic_cropping
+        )
 
         def make(key: str) -> Made:
             model, session = split_pose_key(key)
@@ -101,12 +119,25 @@ def pose_table(
         yield from make_partitions(context, opened, make, inputs)
 
 
+def _how(inference: dict[str, Any]) -> dict[str, Any]:
+    """Return how poses were estimated, for the UI to plot; of what an older table does not say, nothing."""
+    shares = inference.get("shares", {})
+    said = {
+        "path": inference.get("path"),
+        "precision": inference.get("precision"),
+        "device": inference.get("device_name"),
+        "batch size": inference.get("batch_size"),
+        **{f"share of time, {stage}": share for stage, share in shares.items()},
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def _metadata(lab: Lab, manifest: Manifest, estimated_now: bool) -> dict[str, Any]:
     details = manifest.details
     first = pose_files(lab, manifest)[0]
     info, _ = need_session_info(lab.layout, details["session"])
     recording = info.recording(first.recording)
-    times, tracks = read_tracks(first.path)
+    times, tracks = read_thinned_tracks(first.path, previews.TRAJECTORY_POINTS)
     rows = details["recordings"]
     seconds = sum(row["seconds"] for row in rows)
     return {
@@ -124,6 +155,7 @@ def _metadata(lab: Lab, manifest: Manifest, estimated_now: bool) -> dict[str, An
         ),
         "mean likelihood": round(float(np.mean([v for row in rows for v in row["mean_likelihood"].values()])), 4),
         "trajectories": previews.trajectories(tracks, times, recording.width, recording.height, details["pcutoff"]),
+        **_how(details["inference"]),
         "inference": dg.MetadataValue.json(details["inference"]),
         "dagster/uri": dg.MetadataValue.path(str(first.path.parent)),
     }

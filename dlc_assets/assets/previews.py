@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dlc_assets.poses.schema import Track
 
 _MAX_ROWS = 50
-_TRAJECTORY_POINTS = 4000  # more cannot be told apart in a picture of this size
+TRAJECTORY_POINTS = 4000  # frames of `trajectories`; more cannot be told apart in a picture of this size
 
 
 P = ParamSpec("P")
@@ -159,9 +159,12 @@ def interval_histogram(times: Mapping[str, np.ndarray]) -> dg.MarkdownMetadataVa
 def trajectories(
     tracks: Sequence[Track], times: np.ndarray, width: int, height: int, pcutoff: float
 ) -> dg.MarkdownMetadataValue:
-    """Return where each body part went (above *pcutoff*) and the likelihoods over time."""
+    """Return where each body part went (above *pcutoff*) and the likelihoods over time, in `TRAJECTORY_POINTS` frames or fewer.
+
+    A long recording is best read as such (`poses.table_file.read_thinned_tracks`), rather than thinned here.
+    """
     figure, (where, likely) = _figure(9, 3.2, columns=2)
-    step = max(1, len(times) // _TRAJECTORY_POINTS)
+    step = -(-len(times) // TRAJECTORY_POINTS)
     colors = _colors(len(tracks))
     for track, color in zip(tracks, colors, strict=True):
         sure = track.likelihood >= pcutoff

@@ -78,9 +78,11 @@ def session_recordings(
                             "device": r.device,
                             "files": len(r.files),
                             "frames": r.frame_count,
+                            "frames by header": r.header_frame_count,
                             "rate": r.rate,
                             "regular": r.regular,
                             "size": f"{r.width}x{r.height}",
+                            "turned upright": f"by {r.rotation}°" if r.rotation else "no",
                             "duration (s)": r.duration,
                             "codec": r.codec,
                         }

@@ -10,6 +10,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from typing import Any
@@ -23,7 +24,7 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 
-from dlc_assets.lab.errors import DlcAssetsError
+from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem
 from dlc_assets.lab.lab import Lab
 from dlc_assets.state.failures import clear_failure, record_failure
 
@@ -38,6 +39,15 @@ class Made:
     metadata: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
     checks: Sequence[dg.AssetCheckEvaluation] = ()
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Turn an error that every partition of the run would have into the step's failure, in its own words."""
+    try:
+        yield
+    except DlcAssetsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def make_partitions(
@@ -125,7 +135,10 @@ def _keep_failure(
         inputs = expected_inputs(key)
     except Exception:  # noqa: BLE001  # the inputs themselves are what is wrong, in whatever way
         inputs = {}
-    record_failure(lab.layout, asset, key, message, inputs=inputs, run_id=context.run.run_id)
+    try:
+        record_failure(lab.layout, asset, key, message, inputs=inputs, run_id=context.run.run_id)
+    except EnvironmentProblem as error:  # without a record, the product counts as missing or behind, and is tried again
+        context.log.error(str(error))
 
 
 def newest_events(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, int]:

@@ -1,46 +1,54 @@
-"""Poses from a trained network: loaded once, used for every video and image, with DeepLabCut's own processing."""
+"""Poses from a trained network: loaded once on one device, used for every video and image of a run."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from dlc_assets.engine.chatter import chatter_logged
+from dlc_assets.engine.fast_path import HeatmapDecoding, Network, Shape, why_not, why_not_shape
 from dlc_assets.engine.network_training import resolved_device
+from dlc_assets.engine.openvino_network import OpenVinoNetwork, has_openvino
+from dlc_assets.engine.runner import RunnerNetwork
+from dlc_assets.engine.torch_network import TorchNetwork
 from dlc_assets.engine.workspace import read_pytorch_config
-from dlc_assets.lab.errors import InputError, SettingsError
+from dlc_assets.lab.errors import InputError
+from dlc_assets.lab.settings import DynamicCropping
+from dlc_assets.video.decode import Crop, decode_video
 
-Crop = tuple[int, int, int, int]
-"""x0, x1, y0, y1 in px of the full upright frame; x1 and y1 are the first column and row left out."""
-
-
-class _Poses:
-    """Takes poses from DeepLabCut's runner as they come, in the place of its shelf writer, and lets go of all else."""
-
-    def __init__(self, on_frames: Callable[[int], None] | None) -> None:
-        self._on_frames = on_frames
-        self.frames: list[np.ndarray] = []
-
-    def add_prediction(self, bodyparts: np.ndarray, **_: Any) -> None:
-        self.frames.append(np.asarray(bodyparts[..., :3], dtype=np.float32))
-        if self._on_frames is not None:
-            self._on_frames(len(self.frames))
+Precision = Literal["float32", "bfloat16", "float16"]
+# DeepLabCut's runner gains from batches on a GPU; on a CPU single frames measured fastest.
+_RUNNER_BATCH_GPU, _RUNNER_BATCH_CPU = 16, 1
 
 
 class Estimator:
     """One network on one device.
 
+    Parameters
+    ----------
+    device
+        ``cpu``, ``cuda``, ``cuda:1``; None takes the GPU where there is one.
+    batch_size
+        Pictures at once; None: the fastest on this device.
+    precision
+        Of the network's inside. DeepLabCut's own runner, which takes what the fast path does not, always has the float32 of
+        DeepLabCut.
+    dynamic
+        Dynamic cropping, which only DeepLabCut's runner does.
+
     Attributes
     ----------
     bodyparts, individuals, unique_bodyparts
         Names, in the order of the poses' axes.
+    why_not_fast
+        Why the fast path does not take this network, empty where it does.
+    resumable
+        Whether a frame's poses depend on that frame alone, so that a broken analysis can go on in the middle.
     description
-        What the numbers depend on: ``deeplabcut_version``, ``torch_version``, ``device``, ``device_name``, ``dtype``,
-        ``batch_size``.
+        What the numbers depend on: ``deeplabcut_version``, ``torch_version``, ``device``, ``device_name``.
 
     Raises
     ------
@@ -50,8 +58,16 @@ class Estimator:
         A GPU was asked for that this process does not see.
     """
 
-    def __init__(self, pytorch_config: Path, snapshot: Path, *, device: str | None = None, batch_size: int = 1) -> None:
-        self._config_file, self._snapshot = pytorch_config, snapshot
+    def __init__(
+        self,
+        pytorch_config: Path,
+        snapshot: Path,
+        *,
+        device: str | None = None,
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+        dynamic: DynamicCropping | None = None,
+    ) -> None:
         self._config = read_pytorch_config(pytorch_config)
         method = str(self._config.get("method", "bu")).lower()
         if method != "bu":
@@ -62,9 +78,33 @@ class Estimator:
         self.bodyparts: tuple[str, ...] = tuple(metadata["bodyparts"])
         self.individuals: tuple[str, ...] = tuple(metadata["individuals"])
         self.unique_bodyparts: tuple[str, ...] = tuple(metadata.get("unique_bodyparts") or ())
-        self._device, self._batch_size = resolved_device(device), batch_size
-        self._runner: Any = self._loaded()
+        self._device, self._batch_size, self._precision = resolved_device(device), batch_size, precision
+        on_gpu = self._device.startswith("cuda")
+        self._runner = RunnerNetwork(
+            pytorch_config,
+            snapshot,
+            device=self._device,
+            individuals=len(self.individuals),
+            batch_size=1 if dynamic else batch_size or (_RUNNER_BATCH_GPU if on_gpu else _RUNNER_BATCH_CPU),
+            dynamic=dynamic,
+        )
+        self.why_not_fast = "dynamic cropping is on" if dynamic else why_not(self._config)
+        self.resumable = dynamic is None
+        self._fast: Network | None = None
         self.description: dict[str, Any] = self._described()
+
+    def for_pictures(self, shape: Shape, batch_size: int | None = None) -> PoseStream:
+        """Return what estimates pictures of *shape* (height, width in px), ready to start.
+
+        *batch_size* is what an earlier stream over the same recording chose, to go on with the same numbers.
+        """
+        why = self.why_not_fast or why_not_shape(self._config, shape)
+        if why:
+            return PoseStream(self._runner, "deeplabcut", why)
+        if self._fast is None:
+            self._fast = self._fast_network()
+        self._fast.prepare(shape, batch_size or self._batch_size)
+        return PoseStream(self._fast, "fast", "")
 
     def estimate_video(
         self,
@@ -74,7 +114,7 @@ class Estimator:
         on_frames: Callable[[int], None] | None = None,
         frames: int | None = None,
     ) -> np.ndarray:
-        """Return the poses in every frame of *video*, turned upright as OpenCV does.
+        """Return the poses in every frame of *video*, turned upright as OpenCV does, all at once in memory.
 
         Parameters
         ----------
@@ -98,130 +138,111 @@ class Estimator:
         SettingsError
             *crop* lies outside the frame.
         """
-        with chatter_logged():
-            reader = _opened(video)
-        try:
-            corner = _set_crop(reader, video, crop)
-            poses = self._run(_frames(reader, cropped=crop is not None), on_frames)
-        finally:
-            reader.close()
-        _check_frame_count(video, len(poses), frames)
+        found: list[np.ndarray] = []
+        done = 0
+        for poses in self.estimate_pictures(decode_video(video, crop=crop)):
+            found.append(poses)
+            done += len(poses)
+            if on_frames is not None:
+                on_frames(done)
+        _check_frame_count(video, done, frames)
+        whole = np.concatenate(found)
         if crop is not None:
-            poses[..., :2] += np.asarray(corner, dtype=np.float32)
-        return poses
+            whole[..., :2] += np.array((crop[0], crop[2]), dtype=np.float32)
+        return whole
+
+    def estimate_pictures(self, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Give the poses (n, individuals, body parts, 3) of *pictures* of one size, in batches, as they come."""
+        remaining = iter(pictures)
+        first = next(remaining, None)
+        if first is None:
+            return
+        stream = self.for_pictures((first.shape[0], first.shape[1]))
+        yield from stream.run(stream.batches(chain([first], remaining)))
 
     def estimate_images(self, images: Sequence[Path]) -> np.ndarray:
         """Return the poses in *images*, one by one (they may differ in size), in the shape of `estimate_video`.
+
+        DeepLabCut's runner does it, in float32: these poses judge a network.
 
         Raises
         ------
         InputError
             One of them cannot be read.
         """
-        poses = self._run(_read_images(images), None, batch_size=1)
-        if len(poses) != len(images):
-            raise RuntimeError(f"DeepLabCut gave poses for {len(poses)} of {len(images)} images.")
-        return poses
-
-    def _run(
-        self, pictures: Iterator[np.ndarray], on_frames: Callable[[int], None] | None, batch_size: int | None = None
-    ) -> np.ndarray:
-        if self._runner is None:
-            self._runner = self._loaded()
-        runner, self._runner = self._runner, None  # after an error its queue still holds frames of the broken run
-        runner.batch_size = batch_size or self._batch_size
-        poses, given = _Poses(on_frames), _Counted(pictures)
-        with chatter_logged():
-            runner.inference(given, shelf_writer=poses)
-        if len(poses.frames) != given.count:
-            raise RuntimeError(f"DeepLabCut gave poses for {len(poses.frames)} of {given.count} frames.")
-        self._runner = runner
-        if not poses.frames:
+        if not images:
             return np.empty((0, len(self.individuals), len(self.bodyparts), 3), dtype=np.float32)
-        return np.stack(poses.frames)
+        return self._runner.poses(_read_images(images), batch_size=1)
 
-    def _loaded(self) -> Any:
-        with chatter_logged():
-            from deeplabcut.pose_estimation_pytorch.apis.utils import get_pose_inference_runner
+    def _fast_network(self) -> Network:
+        import copy
 
-            try:
-                return get_pose_inference_runner(
-                    model_config=self._config_file,
-                    snapshot_path=self._snapshot,
-                    batch_size=self._batch_size,
-                    device=self._device,
-                    max_individuals=len(self.individuals),
-                )
-            except (RuntimeError, KeyError, OSError, EOFError, ValueError) as err:
-                raise InputError(
-                    f"The network of {self._config_file} cannot be loaded with the weights of {self._snapshot}: {err}"
-                ) from err
+        model = copy.deepcopy(self._runner.model)
+        decoding = HeatmapDecoding.of(model)
+        if self._device == "cpu" and has_openvino():
+            return OpenVinoNetwork(model, decoding, self._precision)
+        return TorchNetwork(model, decoding, self._device, self._precision)
 
     def _described(self) -> dict[str, Any]:
         import deeplabcut
         import torch
 
-        on_gpu = self._device.startswith("cuda")
         return {
             "deeplabcut_version": str(deeplabcut.__version__),
             "torch_version": str(torch.__version__),
             "device": self._device,
-            "device_name": torch.cuda.get_device_name(self._device) if on_gpu else "cpu",
-            "dtype": "autocast" if self._runner.inference_cfg.autocast.enabled else "float32",
-            "batch_size": self._batch_size,
+            "device_name": torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else "cpu",
         }
 
 
-class _Counted:
-    """An iterator that knows how many it has given."""
+class PoseStream:
+    """A network ready for pictures of one size.
 
-    def __init__(self, pictures: Iterator[np.ndarray]) -> None:
-        self._pictures = pictures
-        self.count = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for picture in self._pictures:
-            self.count += 1
-            yield picture
-
-
-def _opened(video: Path) -> Any:
-    from deeplabcut.pose_estimation_pytorch.apis.videos import VideoIterator
-
-    try:
-        return VideoIterator(video)
-    except (OSError, ValueError) as err:
-        raise InputError(f"The video {video} does not open: {err} Is it complete? Copy or encode it again.") from err
-
-
-def _frames(reader: Any, *, cropped: bool) -> Iterator[np.ndarray]:
-    """Give frame after frame as `VideoIterator` does.
-
-    Its own iteration seeks to the start at the end, which fails where the container states no number of frames.
+    Attributes
+    ----------
+    path, why
+        ``fast``, or ``deeplabcut`` (its own runner) and why.
     """
-    while (frame := reader.read_frame(crop=cropped)) is not None:
-        yield frame.copy()
+
+    def __init__(self, network: Network | RunnerNetwork, path: str, why: str) -> None:
+        self._network, self.path, self.why = network, path, why
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that the network sees at once; may shrink where a GPU's memory runs out."""
+        return self._network.batch_size
+
+    @property
+    def group(self) -> int:
+        """Pictures that a batch given to `run` should have."""
+        return self._network.group if isinstance(self._network, RunnerNetwork) else self._network.batch_size
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the numbers depend on: ``path``, ``why``, ``backend``, ``precision``, ``batch_size``."""
+        network = self._network
+        said = {"path": self.path, "backend": network.backend, "precision": network.precision}
+        return {**said, **({"why": self.why} if self.why else {}), "batch_size": network.batch_size}
+
+    def batches(self, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Give *pictures* in batches (n, height, width, 3) of `group`, the last one maybe smaller."""
+        remaining = iter(pictures)
+        while batch := list(islice(remaining, self.group)):
+            yield np.stack(batch)
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Give the poses (n, individuals, body parts, 3) float32 of batches (n, height, width, 3) uint8, in their order."""
+        for poses in self._network.run(batches):
+            yield poses if poses.ndim == 4 else poses[:, None]
 
 
-def _set_crop(reader: Any, video: Path, crop: Crop | None) -> tuple[int, int]:
-    """Set the crop and return the upper left corner that DeepLabCut makes of it.
+def reduced_precision(device: str) -> Precision | None:
+    """Return the reduced precision that is fast on *device* (``cpu`` or a CUDA device), None where none is."""
+    import torch
 
-    It keeps crops as fractions of the frame and cuts the product to an integer: of a frame 70 px wide, 47 becomes 46.
-    """
-    if crop is None:
-        return 0, 0
-    width, height = reader.dimensions
-    x0, x1, y0, y1 = crop
-    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise SettingsError(
-            f"The crop x: [{x0}, {x1}], y: [{y0}, {y1}] does not lie in the frame of {video}, which is {width} px wide"
-            f" and {height} px high. Correct it in the setup of this camera, or in session.yaml."
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about rounding 1.0000000002 down
-        reader.set_bbox(x0, x1, y0, y1)
-    left, _, top, _ = reader.get_bbox()
-    return left, top
+    if device != "cpu":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if torch.cpu.get_capabilities().get("avx512_bf16") else None
 
 
 def _check_frame_count(video: Path, decoded: int, counted: int | None) -> None:
@@ -239,15 +260,12 @@ def _stated_frames(video: Path, decoded: int) -> int:
     """Return how many frames the container lists to be shown; 0 where it keeps no list (Matroska, WebM)."""
     import av
 
-    try:
-        with av.open(str(video)) as container:
-            stream = container.streams.video[0]
-            if stream.frames <= decoded:
-                return int(stream.frames)
-            # An edit list may hide frames, and AVI counts empty ones: ask again, packet by packet.
-            return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
-    except (av.FFmpegError, IndexError):
-        return 0  # a container that OpenCV reads by itself
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        if stream.frames <= decoded:
+            return int(stream.frames)
+        # An edit list may hide frames, and AVI counts empty ones: ask again, packet by packet.
+        return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
 
 def _read_images(images: Sequence[Path]) -> Iterator[np.ndarray]:

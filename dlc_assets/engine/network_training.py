@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +28,7 @@ _SAID_ELSEWHERE = {
     "train_settings.batch_size": "`training: {batch_size: ...}`",
     "train_settings.seed": "`training: {seed: ...}`",
     "runner.snapshots.save_epochs": "`training: {save_epochs: ...}`",
+    "runner.snapshots.max_snapshots": "`training: {max_snapshots: ...}`",
     "train_settings.weight_init": "`weights`",
     "resume_training_from": "`weights`",
     "net_type": "`net_type`",
@@ -71,6 +72,8 @@ class TrainedNetwork:
         That of the last epoch; the same file when the last epoch was the best.
     epoch
         The one that `snapshot` comes from.
+    other_snapshots
+        Those of other epochs that are kept, by epoch: the newest, `max_snapshots` with the best one.
     pytorch_config
         As trained, and its file `pytorch_config_file`.
     learning_stats
@@ -84,6 +87,7 @@ class TrainedNetwork:
     pytorch_config_file: Path
     learning_stats: Path
     seconds: float
+    other_snapshots: Mapping[int, Path] = field(default_factory=dict)
 
 
 def configured(pytorch_config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def train_network(
     pytorch_config: Mapping[str, Any],
     device: str | None,
     on_epoch: Callable[[EpochStats], None],
+    max_snapshots: int = 5,
 ) -> TrainedNetwork:
     """Train the network of a project that `workspace.make_training_dataset` made, in place, from the first epoch.
 
@@ -123,6 +128,8 @@ def train_network(
         ``cpu``, ``cuda``, ``cuda:1``; None takes the GPU where there is one.
     on_epoch
         Called after each epoch; an exception that it raises ends the training and comes out of here.
+    max_snapshots
+        How many snapshots are kept, the best among them.
 
     Raises
     ------
@@ -140,6 +147,7 @@ def train_network(
     if device == "cpu":
         changes.setdefault("train_settings.dataloader_workers", 0)  # they would take the cores that the network needs
     changes["train_settings.seed"] = seed
+    changes["runner.snapshots.max_snapshots"] = max_snapshots  # DeepLabCut's own limit leaves the best one out
     _remove_leftovers(config_file.parent)
 
     watch = _EpochWatch(config_file.with_name("learning_stats.csv"), on_epoch)
@@ -158,7 +166,7 @@ def train_network(
                 save_epochs=save_epochs,
                 pytorch_cfg_updates=changes,
             )
-    return _trained(config_file, time.monotonic() - begun)
+    return _trained(config_file, time.monotonic() - begun, max_snapshots)
 
 
 def resolved_device(device: str | None) -> str:
@@ -183,13 +191,14 @@ def resolved_device(device: str | None) -> str:
     return device
 
 
-def _trained(config_file: Path, seconds: float) -> TrainedNetwork:
+def _trained(config_file: Path, seconds: float, max_snapshots: int) -> TrainedNetwork:
     from deeplabcut.pose_estimation_pytorch.data.snapshots import list_snapshots
 
     config = read_pytorch_config(config_file)
     prefix = config["runner"].get("snapshot_prefix") or "snapshot"
     by_choice = list_snapshots(config_file.parent, prefix, best_in_last=True)
     by_epoch = list_snapshots(config_file.parent, prefix, best_in_last=False)
+    others = {found.epochs: found.path for found in by_epoch if found.path != by_choice[-1].path}
     return TrainedNetwork(
         snapshot=by_choice[-1].path,
         last_snapshot=by_epoch[-1].path,
@@ -198,6 +207,7 @@ def _trained(config_file: Path, seconds: float) -> TrainedNetwork:
         pytorch_config_file=config_file,
         learning_stats=config_file.with_name("learning_stats.csv"),
         seconds=seconds,
+        other_snapshots=dict(sorted(others.items())[max(0, len(others) + 1 - max_snapshots) :]),
     )
 
 

@@ -2,56 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dlc_assets.inference.chunks import PoseChunks
+from dlc_assets.inference.crops import crop_hashes, crop_of
+from dlc_assets.inference.precision import proof_of
 from dlc_assets.inference.releases import Releases, releases_of
+from dlc_assets.inference.streaming import VideoPart, stream_poses
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.lab.manifest import Manifest, read_manifest
-from dlc_assets.lab.progress import LoggedProgress, Progress
-from dlc_assets.poses.schema import PoseMetadata, Track
+from dlc_assets.lab.progress import LoggedProgress
+from dlc_assets.lab.settings import DynamicCropping
+from dlc_assets.poses.schema import PoseMetadata
 from dlc_assets.poses.selection import PoseFile
-from dlc_assets.poses.table_file import pose_content_hash, write_pose_table
+from dlc_assets.poses.table_file import write_poses
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, need_session_info, read_times
 from dlc_assets.training.models import ModelVersion, find_version
 
 if TYPE_CHECKING:
-    from dlc_assets.engine.estimator import Estimator
-
-# DeepLabCut's runner gains from batches on a GPU; on a CPU single frames measured fastest.
-_AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 16, 1
+    from dlc_assets.engine.estimator import Estimator, PoseStream, Precision
+    from dlc_assets.video.decode import Crop
 
 
 class Estimators:
-    """The networks of one process: each model version is loaded once and serves every session of the run."""
+    """The networks of one process: each is loaded once and serves every session of the run.
 
-    def __init__(self, device: str, batch_size: int | Literal["auto"]) -> None:
-        self._device = device
-        self._auto = _AUTO_BATCH_CPU if device == "cpu" else _AUTO_BATCH_GPU
-        self.batch_size = self._auto if batch_size == "auto" else batch_size
-        self._loaded: dict[str, Estimator] = {}
+    Parameters
+    ----------
+    device
+        ``cpu``, or a GPU that this process alone uses (`lab.compute.leased_device`).
+    batch_size
+        Pictures at once; ``auto``: the fastest on the device.
+    precision
+        ``float32``, or ``proven``: the reduced precision that is fast on the device, for versions that are proven.
+    dynamic
+        DeepLabCut's dynamic cropping.
+    """
 
-    def of(self, version: ModelVersion) -> Estimator:
-        """Return the estimator of *version*, loading it the first time."""
+    def __init__(
+        self,
+        device: str,
+        batch_size: int | Literal["auto"] = "auto",
+        *,
+        precision: Literal["float32", "proven"] = "float32",
+        dynamic: DynamicCropping | None = None,
+    ) -> None:
+        self._device = "cpu" if device == "cpu" else "cuda"
+        self._batch_size = None if batch_size == "auto" else batch_size
+        self._wanted, self.dynamic = precision, dynamic
+        self._loaded: dict[tuple[Path, str], Estimator] = {}
+
+    def of(self, version: ModelVersion, snapshot: str | None = None, precision: Precision = "float32") -> Estimator:
+        """Return the estimator of a snapshot of *version* (None: the best), loading it the first time."""
         from dlc_assets.engine.estimator import Estimator
 
-        if str(version) not in self._loaded:
-            self._loaded[str(version)] = Estimator(
+        file = version.snapshot_file(snapshot)
+        if (file, precision) not in self._loaded:
+            self._loaded[file, precision] = Estimator(
                 version.pytorch_config,
-                version.snapshot,
-                device="cpu" if self._device == "cpu" else "cuda",
-                batch_size=self.batch_size,
+                file,
+                device=self._device,
+                batch_size=self._batch_size,
+                precision=precision,
+                dynamic=self.dynamic,
             )
-        return self._loaded[str(version)]
+        return self._loaded[file, precision]
+
+    def chosen(
+        self,
+        lab: Lab,
+        version: ModelVersion,
+        snapshot: str | None,
+        clip: Callable[[int], Sequence[np.ndarray]],
+        log: Callable[[str], None],
+    ) -> tuple[Estimator, str]:
+        """Return the estimator in the precision that is right for *version*, and why that is not what was asked for, if so.
+
+        *clip* gives so many frames of a video, for a proof that is not made yet.
+        """
+        exact = self.of(version, snapshot)
+        if self._wanted == "float32":
+            return exact, ""
+        from dlc_assets.engine.estimator import reduced_precision
+
+        reduced = reduced_precision(self._device)
+        if reduced is None:
+            return exact, "this processor is no faster in a reduced precision"
+        if exact.why_not_fast:
+            return exact, f"DeepLabCut's own runner is used: {exact.why_not_fast}"
+        if snapshot not in {None, "best"}:
+            return exact, "a precision is proven for the best snapshot only"
+        proof = proof_of(lab, version, exact, self.of(version, snapshot, reduced), reduced, clip, log)
+        if proof is None:
+            return exact, f"{reduced} could not be compared with float32 yet: the animal was seen too rarely"
+        return (self.of(version, snapshot, reduced), "") if proof.proven else (exact, proof.sentence())
 
 
 def wanted_version(lab: Lab, model: str, session: SessionInfo, releases: Releases | None = None) -> ModelVersion:
@@ -78,7 +134,16 @@ def pose_inputs(lab: Lab, model: str, session: SessionInfo, releases: Releases |
     return {
         "model": wanted_version(lab, model, session, releases).version,
         "recordings": content_hash({recording.recording: recording.content_hash for recording in recordings}),
+        **crop_hashes(lab, session, recordings),
+        **_described(lab.settings.inference.dynamic_cropping),
     }
+
+
+def _described(dynamic: DynamicCropping | None) -> dict[str, str]:
+    """Return dynamic cropping as an input of pose tables, where it is on."""
+    if dynamic is None:
+        return {}
+    return {"dynamic cropping": f"threshold {dynamic.threshold:g}, margin {dynamic.margin} px"}
 
 
 def pose_manifest(lab: Lab, model: str, session: SessionInfo, releases: Releases | None = None) -> Manifest | None:
@@ -128,9 +193,11 @@ def estimate_session(
     Parameters
     ----------
     overrides
-        A run's own settings (``version``, ``recordings``, ``batch_size``); they make the table "custom".
+        A run's own settings (``version``, ``recordings``, ``snapshot`` and what *estimators* were made with); they make the
+        table "custom".
     recompute
-        Estimate even though the stored table was made from the same inputs.
+        Estimate even though the stored table was made from the same inputs, from the first frame on. Without it, what a killed
+        analysis left is gone on with.
 
     Returns
     -------
@@ -158,9 +225,17 @@ def estimate_session(
         if existing is not None and not recompute and existing.input_hash == manifest.input_hash:
             log(f"{session_key}: its poses by {version} are up to date")
             return existing, False
-        estimator = estimators.of(version)
+        snapshot = overrides.get("snapshot")
+        first = _parts(lab, session, recordings[0])[0]
+        estimator, why = estimators.chosen(
+            lab, version, snapshot, lambda count: _clip(first, crop_of(lab, session, recordings[0]), count), log
+        )
+        work = lab.layout.pose_work(version.model, version.version, session_key)
+        if recompute:
+            shutil.rmtree(work, ignore_errors=True)
         rows = [
-            _estimate_recording(lab, session, recording, version, estimator, manifest, log) for recording in recordings
+            _estimate_recording(lab, session, recording, version, estimator, manifest, work, log)
+            for recording in recordings
         ]
         if existing is not None and overrides.get("recordings"):
             # Asked for some recordings only: the poses of the others stay.
@@ -172,13 +247,24 @@ def estimate_session(
             "version": version.version,
             "session": session_key,
             "bodyparts": list(estimator.bodyparts),
-            "inference": estimator.description,
+            "inference": {
+                **estimator.description,
+                **rows[0]["inference"],
+                **({"why this precision": why} if why else {}),
+                **({"snapshot": snapshot} if snapshot else {}),
+                **_described(estimators.dynamic),
+            },
             "pcutoff": version.card["pcutoff"],
             "recordings": rows,
             "frames": sum(row["frames"] for row in rows),
             "rows": sum(row["rows"] for row in rows),
         }
+        folder.mkdir(parents=True, exist_ok=True)
+        for recording in recordings:  # together, now that all are whole: the manifest speaks of all of them
+            name = recording.recording
+            _staged(work, name).replace(lab.layout.pose_file(version.model, version.version, session_key, name))
         manifest.write(folder)
+        shutil.rmtree(work, ignore_errors=True)
         for path in folder.glob("*.parquet"):
             if path.stem not in {row["recording"] for row in rows}:
                 path.unlink()  # of a recording that is no longer this model's
@@ -205,27 +291,31 @@ def _estimate_recording(
     version: ModelVersion,
     estimator: Estimator,
     manifest: Manifest,
+    work: Path,
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    progress = LoggedProgress(log, f"{session.session}, {recording.recording}", "frames")
+    what = f"{session.session}, {recording.recording}"
     begun = datetime.now(UTC)
-    parts: list[np.ndarray] = []
-    for file in recording.files:
-        path = file.resolve(lab.root)
-        _check_unchanged(session, path, file.size, file.mtime_ns)
-        done = sum(len(part) for part in parts)
-        poses = estimator.estimate_video(
-            path,
-            frames=file.frame_count,
-            on_frames=partial(_report, progress, done, recording.frame_count),
+    parts = _parts(lab, session, recording)
+    crop = crop_of(lab, session, recording)
+    left, right, top, bottom = crop or (0, recording.width, 0, recording.height)
+    names = [("", bodypart) for bodypart in estimator.bodyparts]
+    stream, chunks = _resumed(estimator, (bottom - top, right - left), work / recording.recording, manifest, len(names))
+    if chunks.frames:
+        log(
+            f"{what}: going on after frame {chunks.frames} of {recording.frame_count}, where an analysis was broken off"
         )
-        parts.append(poses)
-    seconds = (datetime.now(UTC) - begun).total_seconds()
-    poses = np.concatenate(parts)
-    tracks = tracks_of(poses, estimator)
+    resumed = chunks.frames
+    progress = LoggedProgress(log, what, "frames", every=5.0, before=resumed)
+    stages = stream_poses(
+        stream, parts, chunks, crop=crop, on_frames=lambda done: progress(done, recording.frame_count)
+    )
+    inference = {
+        **stream.description,
+        "frames_per_second": round((chunks.frames - resumed) / stages.total, 2),
+        "shares": stages.shares(),
+    }
     times = read_times(lab.layout, session.session, recording.recording)
-    data_version = pose_content_hash(tracks, times)
-    path = lab.layout.pose_file(version.model, version.version, session.session, recording.recording)
     metadata = PoseMetadata(
         model=version.model,
         version=version.version,
@@ -233,6 +323,7 @@ def _estimate_recording(
         recording=recording.recording,
         device=recording.device,
         video_files=[{"name": Path(file.path).name, "sha256": file.sha256} for file in recording.files],
+        crop=None if crop is None else {"x": [left, right], "y": [top, bottom]},
         rate=recording.rate if recording.regular else None,
         frame_count=recording.frame_count,
         clock=recording.clock,
@@ -241,41 +332,70 @@ def _estimate_recording(
             "deeplabcut": estimator.description["deeplabcut_version"],
             "torch": estimator.description["torch_version"],
         },
-        inference={**estimator.description, "frames_per_second": round(len(poses) / seconds, 2)},
+        inference={**estimator.description, **inference},
         created=begun.isoformat(timespec="seconds"),
         input_hash=manifest.input_hash,
-        data_version=data_version,
         bodyparts=list(estimator.bodyparts),
         individuals=[],
         skeleton=[list(edge) for edge in version.card["skeleton"]],
         pcutoff=version.card["pcutoff"],
         scorer=version.card["scorer"],
     )
-    write_pose_table(path, tracks, times, metadata)
-    likelihoods = {track.bodypart: round(float(np.nanmean(track.likelihood)), 4) for track in tracks}
-    below = {track.bodypart: round(float(np.mean(~(track.likelihood >= metadata.pcutoff))), 4) for track in tracks}
+    summary = write_poses(_staged(work, recording.recording), names, chunks.blocks, times, metadata)
     return {
         "recording": recording.recording,
         "device": recording.device,
-        "frames": len(poses),
-        "rows": len(poses) * len(tracks),
-        "seconds": round(seconds, 1),
-        "data_version": data_version,
-        "mean_likelihood": likelihoods,
-        "share_below_pcutoff": below,
+        "frames": chunks.frames,
+        "rows": summary.rows,
+        "seconds": round((datetime.now(UTC) - begun).total_seconds(), 1),
+        "resumed_after": resumed,
+        "stages": {name: round(value, 3) for name, value in asdict(stages).items()},
+        "inference": inference,
+        "data_version": summary.data_version,
+        "mean_likelihood": _rounded(estimator.bodyparts, summary.mean_likelihood),
+        "share_below_pcutoff": _rounded(estimator.bodyparts, summary.share_below_pcutoff),
     }
 
 
-def _report(progress: Progress, done_before: int, total: int, count: int) -> None:
-    progress(done_before + count, total)
+def _resumed(
+    estimator: Estimator, shape: tuple[int, int], folder: Path, manifest: Manifest, tracks: int
+) -> tuple[PoseStream, PoseChunks]:
+    """Return what estimates pictures of *shape*, and the chunks that an earlier attempt with the same settings left."""
+    stream = estimator.for_pictures(shape)
+    settings = {"input_hash": manifest.input_hash, **estimator.description, **stream.description}
+    chunks = PoseChunks(folder, settings, tracks, free=frozenset({"batch_size"}))
+    if not estimator.resumable:
+        chunks.remove()
+    if chunks.frames:
+        stream = estimator.for_pictures(shape, chunks.settings["batch_size"])
+    chunks.keep({**settings, "batch_size": stream.batch_size})
+    return stream, chunks
 
 
-def tracks_of(poses: np.ndarray, estimator: Estimator) -> list[Track]:
-    """Return the tracks of a single-animal analysis, poses of shape (frames, 1, body parts, 3)."""
-    return [
-        Track("", bodypart, poses[:, 0, index, 0], poses[:, 0, index, 1], poses[:, 0, index, 2])
-        for index, bodypart in enumerate(estimator.bodyparts)
-    ]
+def _staged(work: Path, recording: str) -> Path:
+    """Return where the finished table of a recording waits for those of the session's others."""
+    return work / f"{recording}.parquet"
+
+
+def _rounded(bodyparts: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return {bodypart: round(value, 4) for bodypart, value in zip(bodyparts, values, strict=True)}
+
+
+def _parts(lab: Lab, session: SessionInfo, recording: RecordingInfo) -> list[VideoPart]:
+    """Return the files of *recording*, unchanged since they were probed."""
+    parts = []
+    for file in recording.files:
+        path = file.resolve(lab.root)
+        _check_unchanged(session, path, file.size, file.mtime_ns)
+        parts.append(VideoPart(path, file.frame_count))
+    return parts
+
+
+def _clip(part: VideoPart, crop: Crop | None, count: int) -> list[np.ndarray]:
+    """Return *count* frames from the middle of a video."""
+    from dlc_assets.video.decode import decode_video
+
+    return list(islice(decode_video(part.path, crop=crop, first=max(0, (part.frames - count) // 2)), count))
 
 
 def _check_unchanged(session: SessionInfo, path: Path, size: int, mtime_ns: int) -> None:

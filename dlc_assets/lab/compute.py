@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 
-from dlc_assets.lab.errors import BusyError
+from dlc_assets.lab.errors import BusyError, EnvironmentProblem, SettingsError
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.locks import hold
 
@@ -36,9 +36,30 @@ def gpus_present() -> tuple[str, ...]:
 
 
 @contextmanager
-def leased_device(layout: LabLayout, purpose: str, log: Callable[[str], None]) -> Iterator[str]:
-    """Hold one GPU for this process, waiting asleep while all are taken; yields its name, or ``cpu`` where there is none."""
-    names = gpus_present()
+def leased_device(
+    layout: LabLayout,
+    purpose: str,
+    log: Callable[[str], None],
+    *,
+    wanted: str | None = None,
+) -> Iterator[str]:
+    """Hold one GPU for this process, waiting asleep while all are taken; yields its name, or ``cpu`` where there is none.
+
+    Raises
+    ------
+    SettingsError
+        *wanted* is neither ``cpu`` nor ``gpu`` (None: a GPU where there is one).
+    EnvironmentProblem
+        A GPU is *wanted*, and there is none.
+    """
+    if wanted not in {None, "cpu", "gpu"}:
+        raise SettingsError(f'device: expected cpu or gpu, got "{wanted}".')
+    names = () if wanted == "cpu" else gpus_present()
+    if not names and wanted == "gpu":
+        raise EnvironmentProblem(
+            "a GPU was asked for, but this process sees none. Check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES, or work "
+            "on the CPU."
+        )
     if not names:
         yield "cpu"
         return

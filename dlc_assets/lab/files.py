@@ -1,10 +1,12 @@
-"""Writing files so that no reader ever sees half of one, and naming content by its hash."""
+"""Writing files so that no reader ever sees half of one, also where the disk is full, and naming content by its hash."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem
+
 _BLOCK = 1 << 22
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(.*)")  # what `_beside` makes
+_NOTHING_FREE = 1 << 16  # bytes; less cannot be had in one piece on every file system
 
 
 def _beside(final: Path) -> Path:
@@ -23,17 +30,79 @@ def _beside(final: Path) -> Path:
 
 
 @contextmanager
+def saying_when_full(place: Path) -> Iterator[None]:
+    """Turn whatever a full disk makes of writing to *place* into one error that says so.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The disk, or the user's quota on it, is full.
+    """
+    try:
+        yield
+    except DlcAssetsError:
+        raise
+    except Exception as error:
+        if not _is_for_want_of_space(error, place):
+            raise
+        raise EnvironmentProblem(
+            f"No space is left to write {_meant(place)}: {_free_words(place)} on this disk ({error}). What was there before is as it was, "
+            "and no part of the new file was kept. Free some space, then run this again: it goes on from what is finished."
+        ) from error
+
+
+def _is_for_want_of_space(error: BaseException, place: Path) -> bool:
+    """Tell from the error, or from those behind it; some libraries (numpy, PyTorch) lose the number, so the disk is asked too."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if getattr(behind, "errno", None) in _FULL:
+            return True
+        behind = behind.__cause__ or behind.__context__
+    free = _free(place)
+    return free is not None and free < _NOTHING_FREE
+
+
+def _meant(place: Path) -> Path:
+    """Return the final name of a file that is written under a hidden one."""
+    hidden = _PARTIAL.fullmatch(place.name)
+    return place if hidden is None else _meant(place.with_name(hidden[1] + hidden[2]))
+
+
+def _free(place: Path) -> int | None:
+    """Return the bytes that are free where *place* lies, or would lie; None where the disk does not say."""
+    folder = next((parent for parent in place.absolute().parents if parent.is_dir()), None)
+    try:
+        return None if folder is None else shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def _free_words(place: Path) -> str:
+    free = _free(place)
+    if free is None:
+        return "nobody knows how much is free"
+    return f"{free / 1e6:.1f} MB are free" + (" (is there a quota, or no room for more files?)" if free > 1e8 else "")
+
+
+@contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """Give a path beside *final* to write to; it takes *final*'s place on success and vanishes on failure."""
-    final.parent.mkdir(parents=True, exist_ok=True)
+    """Give a path beside *final* to write to; it takes *final*'s place on success and vanishes on failure.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The disk is full.
+    """
     partial = _beside(final)
     try:
-        yield partial
-        if not partial.is_symlink():  # a link's target is the lab's own
-            mode = "r+b" if os.name == "nt" else "rb"  # Windows flushes only what is open for writing
-            with partial.open(mode) as written:
-                os.fsync(written.fileno())
-        partial.replace(final)
+        with saying_when_full(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            if not partial.is_symlink():  # a link's target is the lab's own
+                mode = "r+b" if os.name == "nt" else "rb"  # Windows flushes only what is open for writing
+                with partial.open(mode) as written:
+                    os.fsync(written.fileno())
+            partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -46,15 +115,18 @@ def atomic_folder(final: Path) -> Iterator[Path]:
     ------
     FileExistsError
         *final* exists already: finished folders are never changed.
+    EnvironmentProblem
+        The disk is full.
     """
     if final.exists():
         raise FileExistsError(f"{final} exists already; finished folders are never changed.")
-    final.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(final)
-    partial.mkdir()
     try:
-        yield partial
-        partial.rename(final)
+        with saying_when_full(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            partial.mkdir()
+            yield partial
+            partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

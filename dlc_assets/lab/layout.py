@@ -54,6 +54,9 @@ class LabLayout:
     def training_work(self, model: str, input_hash: str) -> Path:
         return self.work / "training" / model / input_hash[:12]
 
+    def pose_work(self, model: str, version: str, session: str) -> Path:
+        return self.work / "poses" / model / version / session
+
     @property
     def discovery_file(self) -> Path:
         return self.work / "discovery.json"

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dlc_assets.lab.errors import BusyError
+from dlc_assets.lab.files import saying_when_full
 
 _POLL = 0.5
 _held_here: set[Path] = set()
@@ -50,7 +51,9 @@ def hold(
     timeout
         Seconds to wait before `BusyError`; None waits for ever.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    with saying_when_full(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     file_lock = FileLock(lock)
     deadline = None if timeout is None else time.monotonic() + timeout
     said = False
@@ -72,7 +75,8 @@ def hold(
             "purpose": purpose,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        _holder_file(lock).write_text(json.dumps(holder), encoding="utf-8")
+        with saying_when_full(_holder_file(lock)):
+            _holder_file(lock).write_text(json.dumps(holder), encoding="utf-8")
         _held_here.add(lock)
         yield
     finally:

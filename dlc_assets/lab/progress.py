@@ -24,7 +24,10 @@ def duration_words(seconds: float) -> str:
 
 
 class LoggedProgress:
-    """A `Progress` that writes a line to a log every *every* seconds, with rate and time left."""
+    """A `Progress` that writes a line to a log every *every* seconds, with rate and time left.
+
+    *before* is what was done already when the work began: it does not count for the rate.
+    """
 
     def __init__(
         self,
@@ -33,9 +36,11 @@ class LoggedProgress:
         unit: str,
         *,
         every: float = 10.0,
+        before: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log, self._what, self._unit, self._every, self._clock = log, what, unit, every, clock
+        self._before = before
         self._start = self._last = clock()
 
     def __call__(self, done: float, total: float | None, note: str = "") -> None:
@@ -48,7 +53,7 @@ class LoggedProgress:
 
     def line(self, done: float, total: float | None, seconds: float, note: str = "") -> str:
         """Return the line for *done* of *total* after *seconds*."""
-        rate = done / seconds if seconds > 0 else 0.0
+        rate = (done - self._before) / seconds if seconds > 0 else 0.0
         of = f"{done:g}" if total is None else f"{done:g} of {total:g}"
         parts = [f"{self._what}: {of} {self._unit}", f"{rate:.3g} {self._unit}/s"]
         if total is not None and rate > 0 and done < total:

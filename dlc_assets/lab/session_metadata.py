@@ -11,15 +11,16 @@ from pydantic import Field, field_validator
 
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.keys import label_for_archive
-from dlc_assets.lab.settings import Name, Names, Tags
+from dlc_assets.lab.settings import CropSettings, Name, Names, Tags
 from dlc_assets.lab.yaml_settings import StrictSettings, read_settings
 
 
 class RecordingMetadata(StrictSettings):
-    """One recording of the session: its camera, and when it began on the session's clock."""
+    """One recording of the session: its camera, when it began on the session's clock, and which part of it a network sees."""
 
     device: Name | None = None
     offset: float = Field(0.0, description="seconds from the session's start to the recording's first frame")
+    crop: CropSettings | None = Field(None, description="in the place of the setup's; none means the whole frame")
 
 
 class SessionMetadata(StrictSettings):

@@ -6,13 +6,14 @@ import fnmatch
 import re
 from datetime import date, datetime
 from functools import cached_property
+from itertools import combinations
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import parse
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from dlc_assets.lab.errors import did_you_mean
+from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
 from dlc_assets.lab.yaml_settings import StrictSettings
 
@@ -125,6 +126,76 @@ class BodyPart(StrictSettings):
     description: str = ""
 
 
+def _check_period(first: date | None, until: date | None, else_what: str) -> None:
+    if first is not None and until is not None and until < first:
+        raise ValueError(f"until ({until}) is before from ({first}): {else_what}")
+
+
+def _in_period(first: date | None, until: date | None, day: date | None) -> bool:
+    """Say whether *day* (None: not known) lies in a period, its first and last day among it."""
+    if day is None:
+        return first is None and until is None
+    return (first is None or day >= first) and (until is None or day <= until)
+
+
+def _from_before_to(span: tuple[int, int]) -> tuple[int, int]:
+    if span[0] >= span[1]:
+        raise ValueError("expected [from, to] in px with from before to")
+    return span
+
+
+_Pixel = Annotated[int, Field(ge=0)]
+Span = Annotated[tuple[_Pixel, _Pixel], AfterValidator(_from_before_to)]
+
+
+class CropSettings(StrictSettings):
+    """The part of the full upright frame that a network sees, px; from the first column or row to the first one left out.
+
+    A direction that is not stated is seen whole; ``none`` in the place of both is the whole frame.
+    """
+
+    x: Span | None = None
+    y: Span | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_the_whole_frame(cls, value: Any) -> Any:
+        if value == "none":
+            return {}
+        if not isinstance(value, dict | CropSettings):
+            raise ValueError("expected {x: [from, to], y: [from, to]} in px, or none for the whole frame")
+        return value
+
+
+class Setup(StrictSettings):
+    """What belongs to a camera over a period; without days, always."""
+
+    first: Annotated[date | None, Field(alias="from")] = None
+    until: date | None = None
+    crop: CropSettings | None = None
+
+    @model_validator(mode="after")
+    def _days_in_order(self) -> Setup:
+        _check_period(self.first, self.until, "the setup would hold on no day")
+        return self
+
+    def covers(self, day: date | None) -> bool:
+        """Say whether the setup holds on *day*; on a day that is not known only if it holds always."""
+        return _in_period(self.first, self.until, day)
+
+    def overlaps(self, other: Setup) -> bool:
+        """Say whether both hold on the same day."""
+        return (self.first or date.min) <= (other.until or date.max) and (other.first or date.min) <= (
+            self.until or date.max
+        )
+
+    @property
+    def days(self) -> str:
+        """Its period in words."""
+        words = [f"{word} {day}" for word, day in (("from", self.first), ("until", self.until)) if day is not None]
+        return " ".join(words) or "always"
+
+
 class ReleaseRule(StrictSettings):
     """Which model analyses which recordings; the first rule that matches a recording counts."""
 
@@ -143,8 +214,7 @@ class ReleaseRule(StrictSettings):
 
     @model_validator(mode="after")
     def _days_in_order(self) -> ReleaseRule:
-        if self.first is not None and self.until is not None and self.until < self.first:
-            raise ValueError(f"until ({self.until}) is before from ({self.first}): the rule would match nothing")
+        _check_period(self.first, self.until, "the rule would match nothing")
         return self
 
     @property
@@ -159,9 +229,7 @@ class ReleaseRule(StrictSettings):
         """Say whether a recording by *device* on *day* (None: not known) falls under this rule."""
         if self.devices is not None and device not in self.devices:
             return False
-        if day is None:
-            return self.first is None and self.until is None
-        return (self.first is None or day >= self.first) and (self.until is None or day <= self.until)
+        return _in_period(self.first, self.until, day)
 
 
 class Analyze(StrictSettings):
@@ -172,10 +240,61 @@ class Analyze(StrictSettings):
     settle_seconds: float = Field(30.0, ge=0, description="a file is a recording once it has not grown for so long")
 
 
+class DynamicCropping(StrictSettings):
+    """DeepLabCut's dynamic cropping: the network looks only around where the animal was in the frame before."""
+
+    threshold: float = Field(0.5, ge=0, le=1, description="likelihood above which a body part counts as seen")
+    margin: int = Field(10, ge=0, description="px around the body parts that were seen")
+
+
+def _none_is_off(value: Any) -> Any:
+    return None if value == "none" else value
+
+
 class Inference(StrictSettings):
     """How networks are run."""
 
+    precision: Literal["float32", "proven"] = "float32"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    dynamic_cropping: Annotated[DynamicCropping | None, BeforeValidator(_none_is_off)] = None
+
+    @model_validator(mode="after")
+    def _one_frame_after_the_other(self) -> Inference:
+        if self.dynamic_cropping is not None and self.batch_size not in {"auto", 1}:
+            raise ValueError(_ONE_BY_ONE.format(self.batch_size))
+        return self
+
+    def overridden(
+        self,
+        *,
+        precision: str | None = None,
+        batch_size: int | None = None,
+        dynamic_cropping: bool | None = None,
+    ) -> Inference:
+        """Return these settings with what one run states itself (None: nothing).
+
+        Raises
+        ------
+        SettingsError
+            A value that there is not, or dynamic cropping together with a batch size other than 1.
+        """
+        if precision not in {None, "float32", "proven"}:
+            raise SettingsError(f'precision: expected float32 or proven, got "{precision}".')
+        if batch_size is not None and batch_size < 1:
+            raise SettingsError(f"batch size: expected 1 or more, got {batch_size}.")
+        dynamic = self.dynamic_cropping
+        if dynamic_cropping is not None:
+            dynamic = (dynamic or DynamicCropping()) if dynamic_cropping else None
+        size = batch_size or self.batch_size
+        if dynamic is not None and size not in {"auto", 1}:
+            raise SettingsError(
+                f"{_ONE_BY_ONE.format(size)}. State a batch size of 1, or turn dynamic cropping off for this run."
+            )
+        changes = {"batch_size": size, "dynamic_cropping": dynamic, **({"precision": precision} if precision else {})}
+        return self.model_copy(update=changes)
+
+
+_ONE_BY_ONE = "dynamic cropping takes one frame after the other: expected a batch size of 1 or auto, not {}"
 
 
 class Nwb(StrictSettings):
@@ -195,6 +314,7 @@ class LabSettings(StrictSettings):
     experimenters: Names = ()
     recordings: tuple[RecordingTemplate, ...] = ()
     devices: dict[Name, Device] = Field(default_factory=dict)
+    setups: dict[Name, tuple[Setup, ...]] = Field(default_factory=dict)
     subjects: dict[Name, Subject] = Field(default_factory=dict)
     body_parts: dict[Name, BodyPart] = Field(default_factory=dict)
     projects: dict[Name, Name] = Field(default_factory=dict, description="name: path of a DeepLabCut project elsewhere")
@@ -202,6 +322,18 @@ class LabSettings(StrictSettings):
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
     nwb: Nwb = Nwb()
+
+    @field_validator("setups")
+    @classmethod
+    def _periods_of_a_camera_are_apart(cls, setups: dict[str, tuple[Setup, ...]]) -> dict[str, tuple[Setup, ...]]:
+        for device, periods in setups.items():
+            for (i, one), (j, other) in combinations(enumerate(periods, start=1), 2):
+                if one.overlaps(other):
+                    raise ValueError(
+                        f"the periods {i} ({one.days}) and {j} ({other.days}) of {device} overlap; a camera has one setup "
+                        "on a day. Give the first an `until` before the `from` of the second"
+                    )
+        return setups
 
     @property
     def zone(self) -> ZoneInfo:

@@ -46,6 +46,11 @@ class TrainingSettings(StrictSettings):
     batch_size: int = Field(8, ge=1)
     save_epochs: int = Field(25, ge=1)
     seed: int = 42
+    max_snapshots: int = Field(5, ge=1, description="how many snapshots are kept, the best among them")
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides the trained network: how many snapshots are kept does not."""
+        return self.model_dump(exclude={"max_snapshots"})
 
 
 class ModelSpecification(StrictSettings):

@@ -29,6 +29,13 @@ devices:
   top: {{description: camera above the arena}}
   # side: {{description: camera beside the arena, manufacturer: Basler, model: acA1300-200um}}
 
+# What belongs to a camera over a period. A network sees only the crop (px of the upright frame: first column or row, first one
+# left out); poses are in the full frame all the same.
+# setups:
+#   top:
+#     - {{until: 2026-08-31, crop: {{x: [0, 640], y: [0, 480]}}}}
+#     - {{from: 2026-09-01, crop: {{x: [80, 720], y: [0, 480]}}}}
+
 # subjects:
 #   m01: {{species: Mus musculus, sex: F, date_of_birth: 2026-02-01, strain: C57BL/6J, genotype: wt, tags: {{group: control}}}}
 
@@ -40,7 +47,10 @@ devices:
 # Sessions before `since` are analysed on command only (`dlc-assets analyze`), so that an old archive is not queued whole.
 analyze: {{auto: true, since: {today}}}
 
-# inference: {{batch_size: auto}}
+# inference:
+#   precision: float32                       # or proven: a faster one, for models that have proof
+#   batch_size: auto
+#   dynamic_cropping: {{threshold: 0.5, margin: 10}}   # look only around where the animal was in the frame before
 # nwb: {{videos: link}}                      # link | copy | leave_out
 # projects: {{openfield: /data/dlc/openfield-Pranav-2018-10-30}}   # DeepLabCut projects that lie elsewhere
 """
@@ -52,7 +62,7 @@ label_set: {videos: all}                   # or a list of folders of labeled-dat
 split: {by: video, train: 0.8, validation: 0.1, benchmark: 0.1, seed: 1}
 net_type: resnet_50
 weights: imagenet                          # random | model:<name>[@version] | file:<path>
-training: {epochs: 200, batch_size: 8, save_epochs: 25, seed: 42}
+training: {epochs: 200, batch_size: 8, save_epochs: 25, seed: 42, max_snapshots: 5}
 # pytorch_config: {model.backbone.model_name: resnet18}      # any entry of DeepLabCut's pytorch_config.yaml, dotted
 """
 
@@ -64,6 +74,7 @@ description: open field, first day
 tags: {drug: saline}
 # recordings:
 #   top: {device: top, offset: 0.0}        # s from the session's start to the first frame
+#   side: {crop: {x: [0, 640], y: [0, 480]}}   # in the place of the setup's in lab.yaml; crop: none for the whole frame
 """
 
 

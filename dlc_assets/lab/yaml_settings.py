@@ -133,17 +133,23 @@ def _shown(value: Any) -> str:
 def _keys_at(model: type[BaseModel], loc: Iterable[int | str]) -> list[str]:
     """Return the keys that *model* knows at *loc*, an empty list where anything may stand."""
     here: type[BaseModel] | None = model
-    inside_collection = False
+    inside = 0
     for piece in loc:
-        if inside_collection:  # an index of a list or a key of a mapping: `here` is its elements' model already
-            inside_collection = False
+        if inside:  # an index of a list or a key of a mapping: `here` is its elements' model already
+            inside -= 1
             continue
         field = next((f for name, f in here.model_fields.items() if piece in (name, f.alias)), None) if here else None
         if field is None:
             return []
         here = _model_in(field.annotation)
-        inside_collection = typing.get_origin(field.annotation) in (list, tuple, dict)
+        inside = _collections(field.annotation)
     return [f.alias or name for name, f in here.model_fields.items()] if here is not None else []
+
+
+def _collections(annotation: Any) -> int:
+    """Return how many lists and mappings lie around the values of *annotation*."""
+    around = 1 if typing.get_origin(annotation) in (list, tuple, dict) else 0
+    return around + max(map(_collections, typing.get_args(annotation)), default=0)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

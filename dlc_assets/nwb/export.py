@@ -234,6 +234,7 @@ def _recording_poses(lab: Lab, session: SessionInfo, file: PoseFile) -> Recordin
         software_version=str(metadata.software.get("deeplabcut", "")) or None,
         skeleton=tuple((edge[0], edge[1]) for edge in metadata.skeleton),
         confidence_definition=_CONFIDENCE,
+        crop=None if metadata.crop is None else (*metadata.crop["x"], *metadata.crop["y"]),
         provenance={
             "model": metadata.model,
             "version": metadata.version,

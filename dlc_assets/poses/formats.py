@@ -68,16 +68,31 @@ def tracks_to_dlc(tracks: Sequence[Track], *, scorer: str, first_frame: int = 0)
         float32; index the frame number; column levels scorer, bodyparts, coords, and individuals after scorer
         where a track names one.
     """
+    names = [(track.individual, track.bodypart) for track in tracks]
+    values = np.stack([[track.x, track.y, track.likelihood] for track in tracks])
+    return values_to_dlc(names, values, scorer=scorer, first_frame=first_frame)
+
+
+def values_to_dlc(
+    names: Sequence[tuple[str, str]], values: np.ndarray, *, scorer: str, first_frame: int = 0
+) -> pd.DataFrame:
+    """Return what `tracks_to_dlc` does, without a copy, of the tracks called *names* (individual, body part).
+
+    Parameters
+    ----------
+    values
+        Shape (tracks, 3, frames), float32: x, y, likelihood.
+    """
     import pandas as pd
 
-    several = any(track.individual for track in tracks)
+    several = any(individual for individual, _ in names)
     keys: list[tuple[str, ...]] = []
-    for track in tracks:
-        names = (track.individual, track.bodypart) if several else (track.bodypart,)
-        keys += [(scorer, *names, coord) for coord in ("x", "y", "likelihood")]
-    values = np.stack([column for track in tracks for column in (track.x, track.y, track.likelihood)])
-    frames = np.arange(first_frame, first_frame + values.shape[1], dtype=np.int64)
-    return pd.DataFrame(values.T, index=frames, columns=pd.MultiIndex.from_tuples(keys, names=_LEVELS[several]))
+    for individual, bodypart in names:
+        levels = (individual, bodypart) if several else (bodypart,)
+        keys += [(scorer, *levels, coord) for coord in ("x", "y", "likelihood")]
+    frames = pd.RangeIndex(first_frame, first_frame + values.shape[2])
+    columns = pd.MultiIndex.from_tuples(keys, names=_LEVELS[several])
+    return pd.DataFrame(values.reshape(len(keys), -1).T, index=frames, columns=columns)
 
 
 def tracks_to_movement(tracks: Sequence[Track], times: np.ndarray, metadata: PoseMetadata) -> xr.Dataset:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError
-from dlc_assets.poses.formats import tracks_to_dlc, tracks_to_movement
+from dlc_assets.poses.formats import tracks_to_movement, values_to_dlc
 from dlc_assets.poses.schema import PoseMetadata
 from dlc_assets.poses.table_file import PoseTableFile, as_names, quoted, read_pose_metadata, require_known
 
@@ -136,11 +136,11 @@ class PoseSelection:
         return dataset
 
     def to_dlc(self) -> pd.DataFrame:
-        """Return one recording in DeepLabCut's own layout; see `tracks_to_dlc`. Errors as `to_xarray`."""
+        """Return one recording in DeepLabCut's own layout; see `values_to_dlc`. Errors as `to_xarray`."""
         table_file = self._only("to_dlc")
-        tracks = table_file.tracks(table_file.choose(self._bodyparts, self._individuals))
+        names, values = table_file.values(table_file.choose(self._bodyparts, self._individuals))
         scorer = table_file.metadata.scorer or table_file.metadata.model
-        return tracks_to_dlc(tracks, scorer=scorer, first_frame=table_file.first_frame)
+        return values_to_dlc(names, values, scorer=scorer, first_frame=table_file.first_frame)
 
     def _opened(self) -> list[tuple[PoseFile, PoseTableFile]]:
         opened = [(file, PoseTableFile.open(file.path)) for file in self.files]

@@ -7,16 +7,20 @@ pyarrow's own ``filters=`` comes to the same rows over ten times slower.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlc_assets.lab.errors import InputError, NotFoundError, did_you_mean
-from dlc_assets.lab.files import atomic_path
+from dlc_assets.lab.files import atomic_path, content_hash
 from dlc_assets.poses.schema import COLUMNS, METADATA_KEY, PoseMetadata, Track, arrow_schema
 
 if TYPE_CHECKING:
@@ -25,49 +29,126 @@ if TYPE_CHECKING:
 
 ROW_GROUP_FRAMES = 131_072  # 0.5 MiB a float32 column: long enough to compress well, short enough to skip to
 
+BLOCK_BYTES = 1 << 22  # of poses that are asked for at once
+IN_MEMORY_BYTES = 1 << 24  # of poses that are turned around in memory; more of them take a file of their own
+
+Blocks = Callable[[int, int], np.ndarray]
+"""Poses of the frames *first* up to, not including, *last*, counted from the recording's first frame: shape
+(last - first, tracks, 3), float32, x and y in px and the likelihood, NaN where nothing was found."""
+
 _VALUES = ("x", "y", "likelihood")
+_FLOAT = np.dtype("<f4")
 
 
-def write_pose_table(
-    path: Path, tracks: Sequence[Track], times: np.ndarray, metadata: PoseMetadata, *, first_frame: int = 0
-) -> None:
-    """Write *tracks* to *path* in one step.
-
-    Rows are ordered by individual and body part as given, then by frame. A NaN becomes a null.
+@dataclass(frozen=True)
+class PoseSummary:
+    """What was written.
 
     Parameters
     ----------
-    tracks
-        One per (individual, body part), each as long as *times*.
+    data_version
+        Hash of the content, see `pose_content_hash`.
+    rows
+        Rows of the table.
+    mean_likelihood
+        By track, in the order in which they were given, over the frames that have one; NaN where none has.
+    share_below_pcutoff
+        By track, the share of frames whose likelihood does not reach the p-cutoff (or is missing); NaN without a p-cutoff.
+    """
+
+    data_version: str
+    rows: int
+    mean_likelihood: tuple[float, ...]
+    share_below_pcutoff: tuple[float, ...]
+
+
+def write_poses(
+    path: Path,
+    names: Sequence[tuple[str, str]],
+    blocks: Blocks,
+    times: np.ndarray,
+    metadata: PoseMetadata,
+    *,
+    first_frame: int = 0,
+) -> PoseSummary:
+    """Write the pose table at *path* in one step, from poses that need not fit into memory.
+
+    Poses come frame by frame and lie body part by body part in the file: they are turned around in a nameless file beside it,
+    of 12 bytes a frame and track. Each is asked for once. Memory does not grow with the number of frames, but for *times*.
+
+    Parameters
+    ----------
+    names
+        (individual, body part) of each track, in the order of *blocks*. Rows are ordered by individual and body part as given,
+        then by frame.
+    blocks
+        Gives the poses; see `Blocks`. A NaN becomes a null.
     times
         Shape (frames,), float64, s on the session's clock; finite.
+    metadata
+        Is stored with the `data_version` of the content, whatever it states.
     first_frame
         Number of the first frame, for a file that holds a later part of a recording.
 
     Raises
     ------
     InputError
-        Lengths differ, a track comes twice, a time is not finite, or tracks and *metadata* contradict.
+        A track comes twice, a time is not finite, *blocks* gives another shape, or tracks and *metadata* contradict.
+    EnvironmentProblem
+        The disk is full.
     """
     import pyarrow.parquet as pq
 
     times = np.asarray(times, dtype=np.float64)
-    ordered = _in_row_order(tracks)
-    _check(ordered, times, metadata, first_frame)
-    schema = arrow_schema().with_metadata({METADATA_KEY: metadata.to_json().encode()})
-    with (
-        atomic_path(path) as partial,
-        pq.ParquetWriter(
+    _check(names, times, metadata, first_frame)
+    ordered = _in_row_order(names)
+    with atomic_path(path) as partial, _ByTrack(len(names), len(times), partial.parent) as poses:
+        poses.fill(blocks, first_frame, _where(metadata))
+        version = _data_version(names, times, poses.hashes())
+        schema = arrow_schema().with_metadata(
+            {METADATA_KEY: replace(metadata, data_version=version).to_json().encode()}
+        )
+        counts = [_Likelihoods(metadata.pcutoff) for _ in names]
+        with pq.ParquetWriter(
             partial,
             schema,
-            compression="zstd",
+            compression={column.name: _compression(column.name) for column in COLUMNS},
             use_dictionary=[column.name for column in COLUMNS if column.encoded],
             use_byte_stream_split=[column.name for column in COLUMNS if column.arrow.startswith("float")],
             column_encoding={"frame": "DELTA_BINARY_PACKED"},
-        ) as writer,
-    ):
-        for row_group in _row_groups(ordered, times, metadata.recording, first_frame, schema):
-            writer.write_table(row_group, row_group_size=ROW_GROUP_FRAMES)
+        ) as writer:
+            for track in ordered:
+                for start in range(0, len(times), ROW_GROUP_FRAMES):
+                    values = poses.read(track, start, min(start + ROW_GROUP_FRAMES, len(times)))
+                    counts[track].add(values[2])
+                    of = times[start : start + ROW_GROUP_FRAMES]
+                    row_group = _row_group(names[track], values, of, metadata.recording, first_frame + start, schema)
+                    writer.write_table(row_group, row_group_size=ROW_GROUP_FRAMES)
+    return PoseSummary(
+        version,
+        len(names) * len(times),
+        tuple(count.mean for count in counts),
+        tuple(count.share_below for count in counts),
+    )
+
+
+def write_pose_table(
+    path: Path, tracks: Sequence[Track], times: np.ndarray, metadata: PoseMetadata, *, first_frame: int = 0
+) -> PoseSummary:
+    """Write *tracks*, each as long as *times*, with `write_poses`.
+
+    Raises
+    ------
+    InputError
+        As `write_poses`, and where lengths differ.
+    """
+    names = [(track.individual, track.bodypart) for track in tracks]
+    _check_lengths(tracks, np.shape(times), metadata)
+
+    def blocks(first: int, last: int) -> np.ndarray:
+        return _stacked(tracks, first - first_frame, last - first_frame)
+
+    return write_poses(path, names, blocks, times, metadata, first_frame=first_frame)
 
 
 def read_pose_metadata(path: Path) -> PoseMetadata:
@@ -114,25 +195,34 @@ def read_tracks(
     return table_file.times(), tracks
 
 
-def pose_content_hash(tracks: Sequence[Track], times: np.ndarray) -> str:
-    """Return the sha256 (hex) of the values that a table of *tracks* and *times* holds.
+def read_thinned_tracks(path: Path, most: int) -> tuple[np.ndarray, list[Track]]:
+    """Return times and tracks of evenly spaced frames of the table at *path*, the first one among them; errors as `read_pose_metadata`.
 
-    It does not depend on how Parquet encodes them, nor on the bit pattern of a NaN or the sign of a zero.
+    Memory does not grow with the length of the recording: row groups are read one after the other.
+
+    Parameters
+    ----------
+    most
+        Frames to return at most.
+
+    Returns
+    -------
+    tuple
+        As of `read_tracks`, for every n-th frame.
     """
-    digest = hashlib.sha256()
+    return PoseTableFile.open(path).thinned(most)
 
-    def add(values: np.ndarray, dtype: str) -> None:
-        plain = np.asarray(values).astype(dtype) + 0.0  # turns -0.0 into 0.0
-        plain[np.isnan(plain)] = np.nan
-        digest.update(plain.astype(dtype).tobytes())
 
-    digest.update(json.dumps([len(times)]).encode())
-    add(times, "<f8")
-    for track in _in_row_order(tracks):
-        digest.update(json.dumps([track.individual, track.bodypart, len(track.x)]).encode())
-        for values in (track.x, track.y, track.likelihood):
-            add(values, "<f4")
-    return digest.hexdigest()
+def pose_content_hash(tracks: Sequence[Track], times: np.ndarray) -> str:
+    """Return the data version of a table of *tracks* and *times*: the sha256 (hex) of the values that it holds.
+
+    It is made of one sha256 for the times and one for each track's x, y and likelihood, with the names, as JSON. It does not depend on
+    how Parquet encodes the values or on how they were cut into blocks, nor on the bit pattern of a NaN or the sign of a zero.
+    """
+    digests = [
+        [_Digest(_FLOAT).add(np.asarray(getattr(track, column))).hexdigest() for column in _VALUES] for track in tracks
+    ]
+    return _data_version([(track.individual, track.bodypart) for track in tracks], times, digests)
 
 
 @dataclass(frozen=True)
@@ -218,14 +308,70 @@ class PoseTableFile:
         first = self.row_groups[0]
         return self.read(self.matching([first.bodypart], [first.individual]), ["time"])["time"].to_numpy()
 
-    def tracks(self, row_groups: Sequence[RowGroup]) -> list[Track]:
-        """Return the tracks that *row_groups* make up."""
+    def values(self, row_groups: Sequence[RowGroup]) -> tuple[list[tuple[str, str]], np.ndarray]:
+        """Return (individual, body part) of the tracks that *row_groups* make up, and their values.
+
+        Returns
+        -------
+        tuple
+            The names, and (tracks, 3, frames) float32: x, y, likelihood; NaN for a null.
+        """
+        import pyarrow as pa
+
         groups_of: dict[tuple[str, str], list[RowGroup]] = {}
         for group in row_groups:
             groups_of.setdefault((group.individual, group.bodypart), []).append(group)
-        rows = self.read([group for groups in groups_of.values() for group in groups], _VALUES)
-        x, y, likelihood = (_floats(rows, name).reshape(len(groups_of), -1) for name in _VALUES)
-        return [Track(*names, x[place], y[place], likelihood[place]) for place, names in enumerate(groups_of)]
+        frames = sum(self._rows(group) for group in next(iter(groups_of.values())))
+        values = np.empty((len(groups_of), len(_VALUES), frames), dtype=np.float32)
+        places = []
+        for track, groups in zip(values, groups_of.values(), strict=True):
+            start = 0
+            for group in groups:
+                places.append((group, track[:, start : start + self._rows(group)]))
+                start += self._rows(group)
+        # each processor takes whole row groups: less work, and better shared, than all of them in one call of pyarrow's
+        workers = min(pa.cpu_count(), len(places))
+        with ThreadPoolExecutor(workers) as pool:
+            for done in [pool.submit(self._fill, places[first::workers]) for first in range(workers)]:
+                done.result()
+        return list(groups_of), values
+
+    def _fill(self, places: Sequence[tuple[RowGroup, np.ndarray]]) -> None:
+        """Read row groups, each into its own place (3, rows)."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path, metadata=self.footer, pre_buffer=True) as parquet:
+            for group, place in places:
+                rows = parquet.read_row_group(group.number, columns=_VALUES, use_threads=False)
+                for column, name in enumerate(_VALUES):
+                    place[column] = rows[name].to_numpy()
+
+    def tracks(self, row_groups: Sequence[RowGroup]) -> list[Track]:
+        """Return the tracks that *row_groups* make up."""
+        return [Track(*name, *values) for name, values in zip(*self.values(row_groups), strict=True)]
+
+    def thinned(self, most: int) -> tuple[np.ndarray, list[Track]]:
+        """Return times and tracks of at most *most* evenly spaced frames; see `read_thinned_tracks`."""
+        import pyarrow.parquet as pq
+
+        names = list(dict.fromkeys((group.individual, group.bodypart) for group in self.row_groups))
+        frames = sum(self._rows(group) for group in self.row_groups) // len(names)
+        step = -(-frames // most)
+        times: list[np.ndarray] = []
+        values: dict[tuple[str, str], list[np.ndarray]] = {name: [] for name in names}
+        with pq.ParquetFile(self.path, metadata=self.footer) as parquet:
+            for group in self.row_groups:
+                of = group.individual, group.bodypart
+                columns = [*_VALUES, "time"] if of == names[0] else _VALUES
+                rows = parquet.read_row_group(group.number, columns=columns)
+                kept = slice(-(group.first_frame - self.first_frame) % step, None, step)
+                values[of].append(np.stack([_floats(rows, name)[kept] for name in _VALUES]))
+                if "time" in columns:
+                    times.append(rows["time"].to_numpy()[kept].copy())
+        return np.concatenate(times), [Track(*name, *np.concatenate(values[name], axis=1)) for name in names]
+
+    def _rows(self, group: RowGroup) -> int:
+        return int(self.footer.row_group(group.number).num_rows)
 
 
 def as_names(names: Iterable[str] | str | None) -> tuple[str, ...] | None:
@@ -249,19 +395,123 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _in_row_order(tracks: Sequence[Track]) -> list[Track]:
-    rank = {name: place for place, name in enumerate(dict.fromkeys(track.individual for track in tracks))}
-    return sorted(tracks, key=lambda track: rank[track.individual])
+class _ByTrack(AbstractContextManager["_ByTrack"]):
+    """Poses that come frame by frame and are read track by track: 12 bytes for each frame of each track, in memory or, where
+    that is too much, in a file without a name, which ends with the process."""
+
+    def __init__(self, tracks: int, frames: int, folder: Path) -> None:
+        self._tracks, self._frames = tracks, frames
+        size = tracks * frames * len(_VALUES) * _FLOAT.itemsize
+        self._file: IO[bytes] = io.BytesIO() if size <= IN_MEMORY_BYTES else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._digests = [[_Digest(_FLOAT) for _ in _VALUES] for _ in range(tracks)]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def fill(self, blocks: Blocks, first_frame: int, where: str) -> None:
+        """Ask *blocks* for every frame once, in order."""
+        step = max(1, BLOCK_BYTES // (self._tracks * len(_VALUES) * _FLOAT.itemsize))
+        for start in range(0, self._frames, step):
+            stop = min(start + step, self._frames)
+            block = np.asarray(blocks(first_frame + start, first_frame + stop))
+            if block.shape != (stop - start, self._tracks, len(_VALUES)):
+                raise InputError(
+                    f"{where}: expected poses of shape {(stop - start, self._tracks, len(_VALUES))} (frames, tracks, values) for "
+                    f"the frames {first_frame + start} to {first_frame + stop - 1}, got {block.shape}."
+                )
+            turned = np.ascontiguousarray(block.transpose(1, 2, 0), dtype=_FLOAT)
+            for track, columns in enumerate(turned):
+                for column, values in enumerate(columns):
+                    self._seek(track, column, start)
+                    self._file.write(memoryview(values))
+                    self._digests[track][column].add(values)
+
+    def hashes(self) -> list[list[str]]:
+        """Return the hashes of each track's values, by column."""
+        return [[digest.hexdigest() for digest in of_track] for of_track in self._digests]
+
+    def read(self, track: int, start: int, stop: int) -> np.ndarray:
+        """Return (3, stop - start) float32: the values of *track* in the frames *start* up to, not including, *stop*."""
+        values = np.empty((len(_VALUES), stop - start), dtype=_FLOAT)
+        for column, row in enumerate(values):
+            self._seek(track, column, start)
+            row[:] = np.frombuffer(self._file.read(row.nbytes), dtype=_FLOAT)
+        return values
+
+    def _seek(self, track: int, column: int, frame: int) -> None:
+        self._file.seek(((track * len(_VALUES) + column) * self._frames + frame) * _FLOAT.itemsize)
 
 
-def _check(tracks: Sequence[Track], times: np.ndarray, metadata: PoseMetadata, first_frame: int) -> None:
-    where = f"session {metadata.session}, recording {metadata.recording}"
-    if times.ndim != 1 or not len(times) or not tracks:
+class _Digest:
+    """The sha256 of numbers that come piece by piece; every NaN is one NaN, and -0.0 is 0.0."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype, self._digest = dtype, hashlib.sha256()
+
+    def add(self, values: np.ndarray) -> _Digest:
+        plain = values.astype(self._dtype) + self._dtype.type(0)  # turns -0.0 into 0.0
+        plain[np.isnan(plain)] = np.nan
+        self._digest.update(memoryview(plain))
+        return self
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+class _Likelihoods:
+    """Mean and share below the p-cutoff of one track's likelihoods, which come a row group at a time."""
+
+    def __init__(self, pcutoff: float | None) -> None:
+        self._pcutoff = pcutoff
+        self._total, self._known, self._below, self._frames = 0.0, 0, 0, 0
+
+    def add(self, likelihood: np.ndarray) -> None:
+        self._total += float(np.nansum(likelihood, dtype=np.float64))
+        self._known += int(np.count_nonzero(~np.isnan(likelihood)))
+        self._frames += len(likelihood)
+        if self._pcutoff is not None:
+            self._below += int(np.count_nonzero(~(likelihood >= self._pcutoff)))
+
+    @property
+    def mean(self) -> float:
+        return self._total / self._known if self._known else np.nan
+
+    @property
+    def share_below(self) -> float:
+        return np.nan if self._pcutoff is None else self._below / self._frames
+
+
+def _data_version(names: Sequence[tuple[str, str]], times: np.ndarray, digests: Sequence[Sequence[str]]) -> str:
+    of_times = _Digest(np.dtype("<f8"))
+    for start in range(0, len(times), ROW_GROUP_FRAMES):
+        of_times.add(times[start : start + ROW_GROUP_FRAMES])
+    return content_hash(
+        {
+            "frames": len(times),
+            "times": of_times.hexdigest(),
+            "tracks": [[*names[track], *digests[track]] for track in _in_row_order(names)],
+        }
+    )
+
+
+def _in_row_order(names: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the places of *names*, those of one individual together."""
+    rank = {individual: place for place, individual in enumerate(dict.fromkeys(individual for individual, _ in names))}
+    return sorted(range(len(names)), key=lambda track: rank[names[track][0]])
+
+
+def _where(metadata: PoseMetadata) -> str:
+    return f"session {metadata.session}, recording {metadata.recording}"
+
+
+def _check(names: Sequence[tuple[str, str]], times: np.ndarray, metadata: PoseMetadata, first_frame: int) -> None:
+    where = _where(metadata)
+    if times.ndim != 1 or not len(times) or not names:
         raise InputError(
-            f"{where}: expected at least one track and one frame time, got {len(tracks)} tracks and times of "
+            f"{where}: expected at least one track and one frame time, got {len(names)} tracks and times of "
             f"shape {times.shape}."
         )
-    if not np.isfinite(times).all():
+    if not (np.isfinite(times.min()) and np.isfinite(times.max())):  # a NaN among them is both
         bad = int(np.flatnonzero(~np.isfinite(times))[0])
         raise InputError(f"{where}: the time of frame {first_frame + bad} is {times[bad]}; every frame needs a time.")
     if first_frame < 0 or first_frame + len(times) > metadata.frame_count:
@@ -270,45 +520,65 @@ def _check(tracks: Sequence[Track], times: np.ndarray, metadata: PoseMetadata, f
             f"{metadata.frame_count} frames."
         )
     seen = set()
+    for individual, bodypart in names:
+        if (individual, bodypart) in seen:
+            raise InputError(f"{where}: {_named(individual, bodypart)} comes twice; expected one track each.")
+        seen.add((individual, bodypart))
+        if metadata.bodyparts and bodypart not in metadata.bodyparts:
+            raise InputError(
+                f"{where}: {_named(individual, bodypart)} is not among the model's body parts {quoted(metadata.bodyparts)}."
+            )
+
+
+def _named(individual: str, bodypart: str) -> str:
+    return f'body part "{bodypart}" of individual "{individual}"'
+
+
+def _check_lengths(tracks: Sequence[Track], shape: tuple[int, ...], metadata: PoseMetadata) -> None:
     for track in tracks:
-        name = f'body part "{track.bodypart}" of individual "{track.individual}"'
-        if (track.individual, track.bodypart) in seen:
-            raise InputError(f"{where}: {name} comes twice; expected one track each.")
-        seen.add((track.individual, track.bodypart))
-        if metadata.bodyparts and track.bodypart not in metadata.bodyparts:
-            raise InputError(f"{where}: {name} is not among the model's body parts {quoted(metadata.bodyparts)}.")
         for column in _VALUES:
-            shape = np.shape(getattr(track, column))
-            if shape != times.shape:
-                raise InputError(f"{where}: {name} has {column} of shape {shape}; there are {len(times)} frame times.")
+            found = np.shape(getattr(track, column))
+            if found != shape:
+                raise InputError(
+                    f"{_where(metadata)}: {_named(track.individual, track.bodypart)} has {column} of shape {found}; there are "
+                    f"{shape[0] if shape else 0} frame times."
+                )
 
 
-def _row_groups(
-    tracks: Sequence[Track], times: np.ndarray, recording: str, first_frame: int, schema: pa.Schema
-) -> Iterator[pa.Table]:
+def _stacked(tracks: Sequence[Track], first: int, last: int) -> np.ndarray:
+    block = np.empty((last - first, len(tracks), len(_VALUES)), dtype=np.float32)
+    for place, track in enumerate(tracks):
+        for column, name in enumerate(_VALUES):
+            block[:, place, column] = getattr(track, name)[first:last]
+    return block
+
+
+def _row_group(
+    name: tuple[str, str], values: np.ndarray, times: np.ndarray, recording: str, first_frame: int, schema: pa.Schema
+) -> pa.Table:
     import pyarrow as pa
 
-    for track in tracks:
-        for start in range(0, len(times), ROW_GROUP_FRAMES):
-            part = slice(start, start + ROW_GROUP_FRAMES)
-            rows = len(times[part])
-            values: dict[str, Any] = {
-                "recording": _repeated(recording, rows),
-                "frame": pa.array(np.arange(rows, dtype=np.int32) + np.int32(first_frame + start)),
-                "time": pa.array(times[part]),
-                "individual": _repeated(track.individual, rows),
-                "bodypart": _repeated(track.bodypart, rows),
-                "x": _nullable(track.x[part]),
-                "y": _nullable(track.y[part]),
-                "likelihood": _nullable(track.likelihood[part]),
-            }
-            yield pa.table([values[name] for name in schema.names], schema=schema)
+    rows = len(times)
+    columns: dict[str, Any] = {
+        "recording": _repeated(recording, rows),
+        "frame": pa.array(np.arange(rows, dtype=np.int32) + np.int32(first_frame)),
+        "time": pa.array(times),
+        "individual": _repeated(name[0], rows),
+        "bodypart": _repeated(name[1], rows),
+        **{column: _nullable(of_column) for column, of_column in zip(_VALUES, values, strict=True)},
+    }
+    return pa.table([columns[column] for column in schema.names], schema=schema)
 
 
 def _repeated(name: str, rows: int) -> pa.DictionaryArray:
     import pyarrow as pa
 
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([name]))
+
+
+def _compression(column: str) -> str:
+    # Most bytes of a coordinate are noise that nothing compresses: zstd saves 2 % more, and takes twice as long to read.
+    return "lz4" if column in _VALUES else "zstd"
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

@@ -14,6 +14,7 @@ from dlc_assets.lab.errors import NotFoundError, did_you_mean
 from dlc_assets.lab.files import atomic_path
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.lab.settings import CropSettings
 
 
 class RecordedFile(BaseModel):
@@ -54,6 +55,7 @@ class RecordingInfo(BaseModel):
     time_start: float = Field(description="seconds on the session's clock of the first frame")
     clock: str
     content_hash: str
+    crop: CropSettings | None = Field(None, description="as session.yaml states it; None: the setup's counts")
     problems: list[str] = Field(default_factory=list)
 
     @property
@@ -85,6 +87,8 @@ class SessionInfo(BaseModel):
         for recording in self.recordings:
             if recording.recording == name:
                 return recording
+        if name in self.failed:
+            raise NotFoundError(f'{self.session} has no recording "{name}" that can be used: {self.failed[name]}')
         known = [recording.recording for recording in self.recordings]
         raise NotFoundError(
             f'{self.session} has no recording "{name}".{did_you_mean(name, known)} It has: {", ".join(known) or "none"}.'

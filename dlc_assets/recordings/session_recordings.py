@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import date, datetime
 from fractions import Fraction
 from itertools import pairwise
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from dlc_assets.lab.errors import DlcAssetsError, InputError
-from dlc_assets.lab.files import content_hash, sha256_file
+from dlc_assets.lab.files import atomic_path, content_hash, sha256_file
 from dlc_assets.lab.keys import label_for_archive, split_session_key
 from dlc_assets.lab.lab import Lab
-from dlc_assets.lab.manifest import Manifest
+from dlc_assets.lab.manifest import NAME, Manifest
 from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.lab.session_metadata import RecordingMetadata, SessionMetadata
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
@@ -76,12 +77,15 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
     ------
     InputError
         No recording of the session can be read.
+    EnvironmentProblem
+        The disk of the store is full; what was stored of the session before is as it was.
     """
     inputs = session_inputs(lab, found)
     metadata = found.metadata()
     recordings: list[RecordingInfo] = []
     failed: dict[str, str] = {}
     created: list[datetime] = []
+    times_of: dict[str, np.ndarray] = {}
     for name, recording in sorted(found.recordings.items()):
         refusal = found.refused.get("*") or found.refused.get(name)
         if refusal is not None:
@@ -95,8 +99,8 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
             failed[name] = str(error)
             log(f"{found.key}, {name}: {error}")
             continue
-        write_times(lab.layout.recording_times(found.key, name), times, [file.frame_count for file in info.files])
         recordings.append(info)
+        times_of[name] = times
         created += made
     if not recordings:
         raise InputError(f"{found.key}: no recording can be used. " + " ".join(failed.values()))
@@ -118,9 +122,20 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
     )
     manifest.problems += [f"{info.recording}: {problem}" for info in recordings for problem in info.problems]
     manifest.problems += _overlaps(recordings)
-    manifest.write(lab.layout.session_recordings(found.key))
+    _store(lab, manifest, recordings, times_of)
     _forget_times_of_others(lab, found.key, {info.recording for info in recordings})
     return manifest
+
+
+def _store(lab: Lab, manifest: Manifest, recordings: list[RecordingInfo], times_of: Mapping[str, np.ndarray]) -> None:
+    """Write the times and the manifest beside their places, then move in all of them, the manifest last."""
+    folder = lab.layout.session_recordings(manifest.key)
+    with ExitStack() as written:
+        manifest_file = written.enter_context(atomic_path(folder / NAME))  # left last, and so moved in last
+        manifest.write(manifest_file)
+        for info in recordings:
+            times_file = written.enter_context(atomic_path(lab.layout.recording_times(manifest.key, info.recording)))
+            write_times(times_file, times_of[info.recording], [file.frame_count for file in info.files])
 
 
 def _hashes(recordings: list[RecordingInfo]) -> dict[str, str]:
@@ -161,6 +176,7 @@ def _probe_recording(
     files: list[RecordedFile] = []
     for file in recording.files:
         video = probe_video(file.path, on_progress=LoggedProgress(log, f"probing {file.path.name}", "frames"))
+        _check_one_size(video)
         probed.append(video)
         files.append(
             RecordedFile(
@@ -200,6 +216,7 @@ def _probe_recording(
                 "device": device,
             }
         ),
+        crop=metadata.crop,
         problems=[
             *_skipped_parts(recording),
             *(f"{video.path.name}: {problem}" for video in probed for problem in video.problems),
@@ -212,20 +229,37 @@ def _portable(lab: Lab, path: Path) -> str:
     return (path.relative_to(lab.root) if path.is_relative_to(lab.root) else path).as_posix()
 
 
+def _check_one_size(video: ProbedVideo) -> None:
+    if video.resized is not None:
+        frame, width, height = video.resized
+        raise InputError(
+            f"{video.path}: the picture changes its size at frame {frame}, from {video.width}x{video.height} px to "
+            f"{width}x{height} px. Coordinates would change their meaning there, so the recording cannot be analysed: split the "
+            "video at this frame, or encode it again in one size."
+        )
+
+
 def _check_parts_fit(recording: FoundRecording, probed: list[ProbedVideo]) -> None:
     first = probed[0]
     for video in probed[1:]:
-        alike = abs(video.rate / first.rate - 1) <= _SAME_RATE
-        for what, here, there in (
-            ("size", (video.width, video.height), (first.width, first.height)),
-            ("frame rate", video.rate, video.rate if alike else first.rate),
-        ):
-            if here != there:
-                raise InputError(
-                    f"{recording.name}: its parts do not fit together: {video.path} has {what} {here}, {first.path} has "
-                    f"{there}. Parts are one recording split in files; separate recordings take {{recording}} or {{trial}} "
-                    "in the template."
-                )
+        # Times of irregular parts are the files' own, frame by frame; their average rates need not agree.
+        alike = not (video.regular and first.regular) or abs(video.rate / first.rate - 1) <= _SAME_RATE
+        if _picture_words(video) != _picture_words(first) or not alike:
+            here, there = (
+                (_picture_words(video), _picture_words(first))
+                if alike
+                else (f"frame rate {video.rate}", f"frame rate {first.rate}")
+            )
+            raise InputError(
+                f"{recording.name}: its parts do not fit together: {video.path} has {here}, {first.path} has {there}. "
+                "Parts are one recording split in files; separate recordings take {recording} or {trial} in the template."
+            )
+
+
+def _picture_words(video: ProbedVideo) -> str:
+    """Say what must be the same in all parts for a coordinate to mean the same place: upright size, and rotation."""
+    turned = f", turned by {video.rotation} degrees" if video.rotation else ""
+    return f"pictures of {video.width}x{video.height} px{turned}"
 
 
 def _skipped_parts(recording: FoundRecording) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from dlc_assets.inference.crops import setup_problems
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_inputs, pose_manifest
 from dlc_assets.inference.releases import Releases, releases_of, rule_problems
 from dlc_assets.lab.errors import DlcAssetsError
@@ -86,7 +87,8 @@ def lab_state(lab: Lab, discovery: Discovery | None = None) -> LabState:
             old_models[model] = changed
     for key in sorted({*discovery.sessions, *recorded_sessions(lab)}):
         products += session_products(lab, key, discovery.sessions.get(key), old_models)
-    problems = [*_subject_problems(lab), *broken.values(), *rule_problems(lab), *discovery.all_problems]
+    problems = [*_subject_problems(lab), *broken.values(), *rule_problems(lab), *setup_problems(lab)]
+    problems += discovery.all_problems
     problems += [problem for problem in _unreadable(lab, discovery) if problem not in problems]
     return LabState(products, problems, discovery)
 

@@ -14,6 +14,7 @@ from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
 
 SNAPSHOT = "snapshot.pt"
+SNAPSHOTS = "snapshots"
 PYTORCH_CONFIG = "pytorch_config.yaml"
 LEARNING_STATS = "learning_stats.csv"
 _VERSION_DIGITS = 12
@@ -52,6 +53,34 @@ class ModelVersion:
     def card(self) -> dict[str, Any]:
         """What is known of the network: body parts, skeleton, scorer, training, software."""
         return self.manifest.details
+
+    @property
+    def snapshots(self) -> dict[int, Path]:
+        """Every snapshot that is kept, by its epoch; versions of earlier releases have the best one only."""
+        others = {row["epoch"]: self.folder / row["file"] for row in self.card.get("snapshots", [])}
+        return dict(sorted({**others, self.card["epoch"]: self.snapshot}.items()))
+
+    def snapshot_file(self, which: str | int | None) -> Path:
+        """Return the snapshot that *which* means: ``best`` (or None), ``last``, or an epoch's number.
+
+        Raises
+        ------
+        NotFoundError
+            No snapshot of that epoch is kept.
+        """
+        if which is None or which == "best":
+            return self.snapshot
+        kept = self.snapshots
+        epoch = self.card["training"].get("epochs", max(kept)) if which == "last" else which
+        try:
+            return kept[int(epoch)]
+        except (KeyError, ValueError):
+            asked = f"the last epoch ({epoch})" if which == "last" else f"epoch {which}"
+            listed = ", ".join(f"{number}{' (best)' if path == self.snapshot else ''}" for number, path in kept.items())
+            raise NotFoundError(
+                f"{self} keeps no snapshot of {asked}. Epochs there are: {listed}. How many are kept is "
+                f"training.max_snapshots in the model specification."
+            ) from None
 
     def __str__(self) -> str:
         return f"{self.model}@{self.version}"

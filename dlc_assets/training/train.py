@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlc_assets.lab.errors import SettingsError
-from dlc_assets.lab.files import atomic_folder, content_hash, sha256_unchanged_file
+from dlc_assets.lab.files import atomic_folder, atomic_path, content_hash, sha256_file, sha256_unchanged_file
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.lab.manifest import Manifest, read_manifest
@@ -21,6 +21,7 @@ from dlc_assets.training.models import (
     LEARNING_STATS,
     PYTORCH_CONFIG,
     SNAPSHOT,
+    SNAPSHOTS,
     ModelVersion,
     current_version,
     find_version,
@@ -29,7 +30,7 @@ from dlc_assets.training.models import (
 )
 
 if TYPE_CHECKING:
-    from dlc_assets.engine.network_training import EpochStats
+    from dlc_assets.engine.network_training import EpochStats, TrainedNetwork
 
 
 def training_inputs(lab: Lab, model: str) -> dict[str, str]:
@@ -38,7 +39,7 @@ def training_inputs(lab: Lab, model: str) -> dict[str, str]:
     return {
         "training dataset": need_dataset(lab, model).data_version,
         "weights": _weights_hash(lab, specification),
-        "training": content_hash(specification.training.model_dump()),
+        "training": content_hash(specification.training.decisive()),
         "pytorch_config": content_hash(specification.pytorch_config),
     }
 
@@ -127,6 +128,7 @@ def _train(lab: Lab, specification: ModelSpecification, manifest: Manifest, log:
         epochs=settings["epochs"],
         batch_size=settings["batch_size"],
         save_epochs=settings["save_epochs"],
+        max_snapshots=settings["max_snapshots"],
         seed=settings["seed"],
         pytorch_config=specification.pytorch_config,
         device=None,
@@ -152,7 +154,7 @@ def _train(lab: Lab, specification: ModelSpecification, manifest: Manifest, log:
     }
     # Training ends now; the manifest was begun before it.
     manifest.made = datetime.now(UTC).isoformat(timespec="seconds")
-    stored = _store(lab, manifest, trained.snapshot, trained.pytorch_config, trained.learning_stats)
+    stored = _store(lab, manifest, trained)
     shutil.rmtree(work, ignore_errors=True)
     return stored
 
@@ -175,15 +177,13 @@ def _source(lab: Lab, specification: ModelSpecification) -> Any:
     return WeightsSource("imagenet" if kind == "imagenet" else "random")
 
 
-def _store(
-    lab: Lab, manifest: Manifest, snapshot: Path, pytorch_config: Mapping[str, Any], learning_stats: Path
-) -> ModelVersion:
+def _store(lab: Lab, manifest: Manifest, trained: TrainedNetwork) -> ModelVersion:
     """Put a trained network in its version's folder; the same weights and configuration again are the same version."""
     import yaml
 
-    config_file = snapshot.with_name("version_config.yaml")
-    config_file.write_text(yaml.safe_dump(_portable(pytorch_config), sort_keys=True), encoding="utf-8")
-    name = version_of(snapshot, config_file)
+    config_file = trained.snapshot.with_name("version_config.yaml")
+    config_file.write_text(yaml.safe_dump(_portable(trained.pytorch_config), sort_keys=True), encoding="utf-8")
+    name = version_of(trained.snapshot, config_file)
     stored = ModelVersion(manifest.key, name, lab.layout.version(manifest.key, name))
     manifest.data_version = name
     manifest.details["scorer"] = f"{manifest.key}_{name}"
@@ -191,14 +191,27 @@ def _store(
     if earlier is not None:
         # Other inputs gave the same network (a benchmark frame was relabeled, say): it stays, its card says what it answers to now.
         manifest.details["also_trained_from"] = [*earlier.details.get("also_trained_from", []), earlier.inputs]
+        manifest.details["snapshots"] = earlier.details.get("snapshots") or _kept(stored.folder, trained)
         manifest.write(stored.folder)
         return stored
     with atomic_folder(stored.folder) as partial:
-        shutil.copyfile(snapshot, partial / SNAPSHOT)
+        shutil.copyfile(trained.snapshot, partial / SNAPSHOT)
         shutil.copyfile(config_file, partial / PYTORCH_CONFIG)
-        shutil.copyfile(learning_stats, partial / LEARNING_STATS)
+        shutil.copyfile(trained.learning_stats, partial / LEARNING_STATS)
+        manifest.details["snapshots"] = _kept(partial, trained)
         manifest.write(partial)
     return stored
+
+
+def _kept(folder: Path, trained: TrainedNetwork) -> list[dict[str, Any]]:
+    """Copy the snapshots beside the best one into a version's *folder*; return what its card says of them."""
+    rows = []
+    for epoch, snapshot in trained.other_snapshots.items():
+        file = f"{SNAPSHOTS}/snapshot-{epoch:03}.pt"
+        with atomic_path(folder / file) as partial:
+            shutil.copyfile(snapshot, partial)
+        rows.append({"epoch": epoch, "file": file, "sha256": sha256_file(snapshot)})
+    return rows
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 
 from dlc_assets.lab.errors import InputError
+from dlc_assets.video.decode import readable_frames, upright_rgb
 from dlc_assets.video.probe import ProbedVideo, open_video, probe_video
 
 _WORTH_SEEKING = 120  # frames; nearer ones are reached faster by decoding on
@@ -59,18 +58,11 @@ def frame_strip(path: Path, count: int = 5, height: int = 120, *, probed: Probed
     return np.concatenate(small, axis=1)
 
 
-def upright_rgb(frame: Any) -> np.ndarray:
-    """Return a decoded PyAV frame as (height, width, 3) uint8 RGB, turned as the container asks."""
-    picture = frame.to_ndarray(format="rgb24")
-    turns, rest = divmod(frame.rotation % 360, 90)  # counter-clockwise, as numpy's
-    return picture if rest else np.ascontiguousarray(np.rot90(picture, turns))
-
-
 def _decoded(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """Decode from the start up to the last wanted frame."""
     found = {}
     with open_video(path) as (container, stream):
-        for index, frame in enumerate(_until_damaged(container, stream)):
+        for index, frame in enumerate(readable_frames(container, stream)):
             if index in wanted:
                 found[index] = upright_rgb(frame)
             if index >= wanted[-1]:
@@ -83,23 +75,16 @@ def _sought(path: Path, wanted: Sequence[int], probed: ProbedVideo) -> dict[int,
     found: dict[int, np.ndarray] = {}
     with open_video(path) as (container, stream):
         tick = float(stream.time_base or 1e-3)
-        frames, at = _until_damaged(container, stream), -1
+        frames, at = readable_frames(container, stream), -1
         for index in wanted:
             if index >= probed.frame_count:
                 break
             target = (probed.start_pts + float(probed.times[index])) / tick
             if index - at > _WORTH_SEEKING:
                 container.seek(int(target), stream=stream, backward=True)
-                frames = _until_damaged(container, stream)
+                frames = readable_frames(container, stream)
             at = index
             reached = next((f for f in frames if f.pts is not None and f.pts > target - 0.5), None)
             if reached is not None and reached.pts < target + 0.5:
                 found[index] = upright_rgb(reached)
     return found
-
-
-def _until_damaged(container: Any, stream: Any) -> Iterator[Any]:
-    try:
-        yield from container.decode(stream)
-    except av.FFmpegError:
-        return  # the probe says how far a damaged video goes

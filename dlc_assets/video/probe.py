@@ -3,12 +3,15 @@
 Frames are counted as OpenCV's ``VideoCapture.read`` gives them, because DeepLabCut reads videos that way: the
 first video stream, upright, up to the first packet that cannot be decoded (OpenCV stops there even where later
 packets are whole). Row i of a pose table is therefore frame i here.
+
+OpenCV scales every picture to the size that it read when it opened the file. Where pictures are not all of that size, its
+coordinates and those of the pictures differ, so that is told: in `ProbedVideo.resized`, or as a problem.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +30,7 @@ _LARGEST_HEADER_COUNT = 2**31 - 1  # a year at 60 frames/s; beyond it a header i
 _GRID_SPREAD = 1.1  # ticks: rounding moves a time by half a tick either way, and the fitted rate is not perfect
 _TIMING_FLOOR = 2e-4  # s; a spread that no camera clock or pose cares about
 _GAPS_LISTED = 3
+_VARYING = 0.1  # of the usual interval; below it, jitter of a camera's clock
 _DEEPEST_REORDERING = 16  # frames that H.264 may hold back, and so the farthest that a time can be astray
 _OLDEST_CREATION_YEAR = 1971  # the epochs 1904 and 1970 mean "not set"
 
@@ -65,6 +69,9 @@ class ProbedVideo:
         A sentence for each thing that a person should know before trusting the video.
     stored_times
         Whether each frame has the time that the container gives it; False where some were derived or reordered.
+    resized
+        (frame, width, height): the first frame whose upright picture has another size than frame 0, and that size in px;
+        None where all have one size.
     """
 
     path: Path
@@ -84,6 +91,7 @@ class ProbedVideo:
     creation_time: datetime | None
     problems: tuple[str, ...]
     stored_times: bool = True
+    resized: tuple[int, int, int] | None = None
 
 
 @dataclass
@@ -95,7 +103,7 @@ class _Decoded:
     first: Any = None
     stopped: str = ""
     damaged: list[int] = field(default_factory=list)
-    resized: int | None = None
+    resized: tuple[int, int, int] | None = None  # frame, and the width and height from there on
 
 
 def probe_video(path: Path, *, on_progress: Progress | None = None) -> ProbedVideo:
@@ -107,7 +115,8 @@ def probe_video(path: Path, *, on_progress: Progress | None = None) -> ProbedVid
         The file is missing, does not open, has no video stream, or none of its frames decodes.
     """
     with open_video(path) as (container, stream):
-        header = _header_frame_count(stream)
+        header, header_problems = _header_frame_count(stream)
+        header_size = (stream.codec_context.width, stream.codec_context.height) if stream.codec_context else (0, 0)
         decoded = _decode(container, stream, header, on_progress)
         if decoded.first is None:
             raise InputError(
@@ -119,33 +128,36 @@ def probe_video(path: Path, *, on_progress: Progress | None = None) -> ProbedVid
         ticks, problems = _completed_ticks(decoded.ticks, tick, offered)
         rate, regular = _rate(ticks, tick, offered)
         times = (ticks - ticks[0]) * float(tick)
+        gaps = _gaps(times)
         rotation, rotation_problems = _rotation(decoded.first)
-        turned = rotation in (90, 270)
-        width, height = decoded.first.width, decoded.first.height
+        width, height = _upright((decoded.first.width, decoded.first.height), rotation)
         return ProbedVideo(
             path=path,
             size=path.stat().st_size,
             codec=stream.codec_context.name,
             pixel_format=decoded.first.format.name,
-            width=height if turned else width,
-            height=width if turned else height,
+            width=width,
+            height=height,
             rotation=rotation,
             rate=rate,
             frame_count=len(ticks),
             header_frame_count=header,
             times=times,
             start_pts=float(ticks[0] * float(tick)),
-            regular=regular,
+            regular=regular and not len(gaps),
             duration=float(times[-1]) + float(1 / rate),
             creation_time=_creation_time(container, stream),
             problems=(
+                *header_problems,
                 *_count_problems(decoded, header),
                 *problems,
-                *_gap_problems(times, rate),
+                *_interval_problems(times, gaps, regular, float(tick)),
                 *rotation_problems,
+                *_size_problems(decoded, header_size),
                 *_picture_problems(decoded, container, stream),
             ),
             stored_times=not problems,
+            resized=None if decoded.resized is None else (decoded.resized[0], *_upright(decoded.resized[1:], rotation)),
         )
 
 
@@ -159,7 +171,8 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         The file is missing, does not open as a video, or has no video stream.
     """
     try:
-        container = av.open(str(path))
+        # Names and comments in a file may be in any encoding, or damaged; they are no reason to refuse its pictures.
+        container = av.open(str(path), metadata_errors="replace")
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such video file. Check the recording root in lab.yaml and that the disk is mounted."
@@ -181,16 +194,40 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
+def decoded_frames(container: Any, stream: Any, on_packet: Callable[[Any], None] | None = None) -> Iterator[Any]:
+    """Give the frames of *stream* that OpenCV reads, in order of presentation.
+
+    Raises
+    ------
+    av.FFmpegError
+        After the last of them, where the video is damaged.
+    """
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError:
+            yield from stream.decode(None)  # the file cannot be read on, but the decoder still holds whole frames
+            raise
+        if on_packet is not None:
+            on_packet(packet)
+        yield from packet.decode()
+
+
 def _decode(container: Any, stream: Any, header: int | None, on_progress: Progress | None) -> _Decoded:
     """Count and time every frame up to the first packet that cannot be decoded; no picture is converted."""
     found = _Decoded()
+
+    def count(packet: Any) -> None:
+        found.packets += bool(packet.size) and not packet.is_discard
+
     try:
-        for packet in container.demux(stream):
-            found.packets += bool(packet.size) and not packet.is_discard
-            for frame in packet.decode():
-                _take(found, frame)
-                if on_progress is not None and len(found.ticks) % _PROGRESS_EVERY == 0:
-                    on_progress(len(found.ticks), header)
+        for frame in decoded_frames(container, stream, count):
+            _take(found, frame)
+            if on_progress is not None and len(found.ticks) % _PROGRESS_EVERY == 0:
+                on_progress(len(found.ticks), header)
     except av.FFmpegError as error:
         found.stopped = f" ({_reason(error)})"
     if on_progress is not None:
@@ -203,7 +240,7 @@ def _take(found: _Decoded, frame: Any) -> None:
     if found.first is None:
         found.first = frame
     elif found.resized is None and (frame.width, frame.height) != (found.first.width, found.first.height):
-        found.resized = index
+        found.resized = (index, frame.width, frame.height)
     if frame.is_corrupt:
         found.damaged.append(index)
     found.ticks.append(frame.pts)
@@ -291,22 +328,34 @@ def _on_grid(ticks: np.ndarray, tick: Fraction, rate: Fraction) -> bool:
     return spread <= max(_GRID_SPREAD, _TIMING_FLOOR / float(tick))
 
 
-def _gap_problems(times: np.ndarray, rate: Fraction) -> list[str]:
-    """Name intervals longer than one and a half usual ones: frames that the camera or the disk dropped."""
+def _gaps(times: np.ndarray) -> np.ndarray:
+    """Return the frames after which comes more than one and a half usual intervals."""
+    intervals = np.diff(times)
+    return np.flatnonzero(intervals > 1.5 * np.median(intervals)) if len(intervals) else np.empty(0, dtype=np.intp)
+
+
+def _interval_problems(times: np.ndarray, gaps: np.ndarray, regular: bool, tick: float) -> list[str]:
+    """Name the gaps (the camera or the disk dropped frames), and a rate that varies by more than the rounding to ticks (s)."""
     intervals = np.diff(times)
     if not len(intervals):
         return []
+    problems = []
     usual = float(np.median(intervals))
-    gaps = np.flatnonzero(intervals > 1.5 * usual)
-    if not len(gaps):
-        return []
-    listed = ", ".join(f"{intervals[g] * 1000:.0f} ms after frame {g}" for g in gaps[:_GAPS_LISTED])
-    more = f" and {len(gaps) - _GAPS_LISTED} more" if len(gaps) > _GAPS_LISTED else ""
-    lost = int(np.round(intervals[gaps] / usual - 1).sum())
-    return [
-        f"{_counted(len(gaps), 'gap')} in time where {usual * 1000:.1f} ms is usual: {listed}{more}; "
-        f"about {_counted(lost, 'frame')} missing. The times keep the gaps."
-    ]
+    if len(gaps):
+        listed = ", ".join(f"{intervals[g] * 1000:.0f} ms after frame {g}" for g in gaps[:_GAPS_LISTED])
+        more = f" and {len(gaps) - _GAPS_LISTED} more" if len(gaps) > _GAPS_LISTED else ""
+        lost = int(np.round(intervals[gaps] / usual - 1).sum())
+        problems.append(
+            f"{_counted(len(gaps), 'gap')} in time where {usual * 1000:.1f} ms is usual: {listed}{more}; "
+            f"about {_counted(lost, 'frame')} missing. The times keep the gaps."
+        )
+    others = np.delete(intervals, gaps)
+    if not regular and np.ptp(others) - tick > _VARYING * usual:
+        problems.append(
+            f"The frame rate varies: {others.min() * 1000:.1f} to {others.max() * 1000:.1f} ms from frame to frame, "
+            f"{usual * 1000:.1f} ms as a rule. The times are those of the file, frame by frame."
+        )
+    return problems
 
 
 def _count_problems(decoded: _Decoded, header: int | None) -> list[str]:
@@ -314,15 +363,43 @@ def _count_problems(decoded: _Decoded, header: int | None) -> list[str]:
     of = f" of the {header} frames that the header states" if header is not None else " frames"
     if decoded.stopped:
         return [
-            f"Decoding stops after {count}{of}{decoded.stopped}; OpenCV, and with it DeepLabCut, stops there too. "
-            "Copy the file again, or re-encode it with ffmpeg to get at the frames after the damaged one."
+            f"Decoding stops after {count}{of}; frame {count} is the first bad one{decoded.stopped}. OpenCV, and with it "
+            "DeepLabCut, stops there too. Copy the file again, or re-encode it with ffmpeg to get at the frames after it."
         ]
-    if header is not None and header != count:
-        fewer = "fewer" if count < header else "more"
-        return [f"{count} frames decode, {fewer} than the {header} that the header states."]
+    if header is not None and header > count:
+        return [
+            f"{count} frames decode, fewer than the {header} that the header states; frame {count} is the first one missing. "
+            "The file may have been cut off: copy it again."
+        ]
+    if header is not None and header < count:
+        return [f"{count} frames decode, more than the {header} that the header states."]
     if header is None and decoded.packets > count:
-        return [f"{count} frames decode from {decoded.packets} packets of video."]
+        return [
+            f"{count} frames decode from {decoded.packets} packets of video; frame {count} is the first one missing."
+        ]
     return []
+
+
+def _size_problems(decoded: _Decoded, header: tuple[int, int]) -> list[str]:
+    """Name sizes other than that which OpenCV gives all pictures, the header's."""
+    first = (decoded.first.width, decoded.first.height)
+    problems = []
+    if decoded.resized is not None:
+        index, *size = decoded.resized
+        problems.append(
+            f"The picture changes its size at frame {index}, from {_px(first)} to {_px(size)}: coordinates would change their "
+            "meaning there (OpenCV, and with it DeepLabCut, squeezes all pictures into one size)."
+        )
+    if all(header) and header != first:
+        problems.append(
+            f"The pictures are of {_px(first)}, the header states {_px(header)}. OpenCV, and with it DeepLabCut, squeezes them "
+            "into the header's size; here they stay as they are, and so do coordinates."
+        )
+    return problems
+
+
+def _px(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]} px"
 
 
 def _picture_problems(decoded: _Decoded, container: Any, stream: Any) -> list[str]:
@@ -331,8 +408,6 @@ def _picture_problems(decoded: _Decoded, container: Any, stream: Any) -> list[st
         damaged = np.zeros(len(decoded.ticks), dtype=bool)
         damaged[decoded.damaged] = True
         problems.append(f"{_frames(damaged)} damaged data; the decoder patched the picture.")
-    if decoded.resized is not None:
-        problems.append(f"The picture changes its size at frame {decoded.resized}; the first frame's size is given.")
     aspect = stream.sample_aspect_ratio
     if aspect and aspect != 1:
         problems.append(f"Pixels are not square ({aspect}); coordinates are in stored pixels, as in DeepLabCut.")
@@ -349,13 +424,21 @@ def _rotation(frame: Any) -> tuple[int, list[str]]:
     return clockwise, []
 
 
-def _header_frame_count(stream: Any) -> int | None:
-    """Return what the container states: its own count (mp4, avi) or the tag that mkvmerge writes."""
-    stated = stream.frames
+def _upright(size: tuple[int, int], rotation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if rotation in (90, 270) else size
+
+
+def _header_frame_count(stream: Any) -> tuple[int | None, list[str]]:
+    """Return what the container states, its own count (mp4, avi) or the tag that mkvmerge writes, and what is wrong with it."""
+    stated = str(stream.frames or "")
     if not stated:
         tags = (str(value) for key, value in stream.metadata.items() if re.match(r"NUMBER_OF_FRAMES", key))
-        stated = next((int(value) for value in tags if value.isdecimal()), 0)
-    return stated if 0 < stated <= _LARGEST_HEADER_COUNT else None
+        stated = next(tags, "")
+    if not re.fullmatch(r"-?[0-9]+", stated) or stated.strip("-0") == "":
+        return None, []  # nothing stated
+    if 0 < int(stated) <= _LARGEST_HEADER_COUNT:
+        return int(stated), []
+    return None, [f"The header states {stated} frames, which cannot be; those that decode were counted."]
 
 
 def _creation_time(container: Any, stream: Any) -> datetime | None:

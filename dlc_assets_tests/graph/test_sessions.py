@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+import av
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
+from dlc_assets.assets import reporting
 from dlc_assets.inference.releases import rule_problems
+from dlc_assets.lab.errors import EnvironmentProblem
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.nwb.export import nwb_inputs
 from dlc_assets.state.behind import lab_state
@@ -50,6 +56,7 @@ def test_one_session_is_probed_with_its_preview_its_counts_and_its_checks(small:
     assert made.metadata["dagster/uri"].value == str(small.lab.layout.session_recordings(FIRST))
     (row,) = rows_of(made.metadata["recordings"])
     assert (row["recording"], row["frames"], row["rate"], row["size"]) == ("top", 12, "25", "64x48")
+    assert (row["frames by header"], row["regular"], row["turned upright"]) == (12, True, "no")
     assert {name: e.passed for name, e in small.checks(result).items()} == {
         ("recordings_readable", FIRST): True,
         ("recordings_complete", FIRST): True,
@@ -112,6 +119,60 @@ def test_a_second_camera_that_does_not_open_fails_a_check_and_not_the_session(sm
     assert video_of(FIRST, "side") in check.description
     assert states(small, "session_recordings")[FIRST] == "up to date"
     assert any(video_of(FIRST, "side") in problem for problem in lab_state(small.lab).problems)
+
+
+def test_a_rotated_video_is_shown_with_its_upright_size_and_how_it_was_turned(small: Graph) -> None:
+    path = small.root / video_of(FIRST)
+    upright = path.with_name("upright.mp4")
+    path.rename(upright)
+    with av.open(str(upright)) as stored, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(stored.streams.video[0])
+        stream.set_display_rotation(-90)
+        for packet in stored.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    upright.unlink()
+    assert small.run("record", FIRST).success
+    (row,) = rows_of(small.materialization("session_recordings", FIRST).metadata["recordings"])
+    assert (row["size"], row["turned upright"]) == ("48x64", "by 90°")
+
+
+def test_a_full_disk_fails_the_sessions_it_meets_which_the_next_run_makes(
+    small: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if any((small.lab.layout.session_recordings(SECOND)).glob(".manifest*")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(descriptor)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fsync)
+        result = small.run("record", SESSIONS)
+    assert not result.success
+    failure = last_failure(small.lab.layout, "session_recordings", SECOND)
+    assert failure is not None
+    assert "No space is left to write" in failure.message
+    assert "MB are free" in failure.message
+    assert states(small, "session_recordings") == {FIRST: "up to date", SECOND: "failed", THIRD: "up to date"}
+    assert list(small.lab.layout.session_recordings(SECOND).iterdir()) == []
+    assert small.run("record", SECOND).success
+    assert set(states(small, "session_recordings").values()) == {"up to date"}
+
+
+def test_a_disk_so_full_that_not_even_the_failure_can_be_kept_stops_no_other_session(
+    small: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object, **__: object) -> None:
+        raise EnvironmentProblem("No space is left to write failures/a.json")
+
+    (small.root / video_of(SECOND)).write_bytes(b"no video")
+    with monkeypatch.context() as full:
+        full.setattr(reporting, "record_failure", no_space)
+        assert not small.run("record", SESSIONS).success
+    assert states(small, "session_recordings") == {FIRST: "up to date", SECOND: "missing", THIRD: "up to date"}
 
 
 def test_two_files_that_make_the_same_recording_fail_a_check_and_the_rest_goes_on(small: Graph) -> None:

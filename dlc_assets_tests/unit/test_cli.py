@@ -14,8 +14,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from dlc_assets import commands
 from dlc_assets.cli import app
+from dlc_assets.lab.lab import Lab, open_lab_folder
+from dlc_assets.launching import RunOutcome
 from dlc_assets_tests.conftest import environment_without_lab, use_lab
+from dlc_assets_tests.graph import small_lab
 
 LAB = """\
 name: Smith lab
@@ -160,6 +164,109 @@ def test_a_misspelled_model_of_the_lab_is_answered_with_the_nearest(lab: Path) -
 )
 def test_wrong_arguments_are_status_2(lab: Path, command: Sequence[str]) -> None:
     assert dlc_assets(*command).exit_code == 2
+
+
+@pytest.fixture
+def trained(lab: Path) -> Path:
+    """The lab with a trained version that keeps the epochs 50 (the best) and 100, of 100."""
+    version = small_lab.as_if_trained(open_lab_folder(lab))
+    card = version.manifest
+    card.details |= {"epoch": 50, "training": {"epochs": 100}}
+    card.details["snapshots"] = [{"epoch": 100, "file": "snapshots/snapshot-100.pt", "sha256": ""}]
+    card.write(version.folder)
+    return lab
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """The jobs that commands ask for, and the settings of their assets; nothing is run."""
+    asked: list[tuple[str, Any]] = []
+
+    def execute(lab: Lab, instance: Any, job: str, *, ops: Any = None, **_: Any) -> RunOutcome:
+        asked.append((job, ops))
+        return RunOutcome("run", job, "SUCCESS", ())
+
+    monkeypatch.setattr(commands, "execute_here", execute)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--batch-size", "0"), "batch size: expected 1 or more, got 0"),
+        (("--precision", "bf16"), 'precision: expected float32 or proven, got "bf16"'),
+        (("--device", "tpu"), 'device: expected cpu or gpu, got "tpu"'),
+        (("--snapshot", "newest"), 'snapshot: expected best, last or the number of an epoch, got "newest"'),
+        (("--snapshot", "-1"), 'snapshot: expected best, last or the number of an epoch, got "-1"'),
+        (("--snapshot", "60"), "walker@0123456789ab keeps no snapshot of epoch 60. Epochs there are: 50 (best), 100."),
+        (("--dynamic-cropping", "--batch-size", "8"), "expected a batch size of 1 or auto, not 8"),
+    ],
+)
+@pytest.mark.parametrize("model", [(), ("--model", "walker")])
+def test_settings_of_an_analysis_that_cannot_be_meant_end_it_before_any_run(
+    trained: Path, runs: list[tuple[str, Any]], options: Sequence[str], model: Sequence[str], said: str
+) -> None:
+    result = dlc_assets("analyze", *model, *options, "--json")
+    assert result.exit_code == 2
+    assert said in one_object(result)["error"]
+    assert runs == []
+
+
+def test_the_lab_s_batch_size_and_a_run_s_dynamic_cropping_must_fit(trained: Path, runs: list[tuple[str, Any]]) -> None:
+    (trained / "lab.yaml").write_text(LAB + "inference: {batch_size: 4}\n")
+    result = dlc_assets("analyze", "--dynamic-cropping")
+    assert result.exit_code == 2
+    assert "expected a batch size of 1 or auto, not 4" in result.stderr
+    assert runs == []
+
+
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        ((), None),
+        (("--recompute",), {"recompute": True}),
+        (("--snapshot", "last"), {"snapshot": "last"}),
+        (("--snapshot", "0100"), {"snapshot": "100"}),
+        (("--no-dynamic-cropping",), {"dynamic_cropping": False}),
+        (
+            ("--batch-size", "1", "--precision", "proven", "--device", "cpu", "--dynamic-cropping"),
+            {"batch_size": 1, "precision": "proven", "device": "cpu", "dynamic_cropping": True},
+        ),
+    ],
+)
+def test_settings_of_an_analysis_are_those_of_its_run(
+    trained: Path, runs: list[tuple[str, Any]], options: Sequence[str], config: dict[str, Any] | None
+) -> None:
+    (trained / "lab.yaml").write_text(LAB + "analyze: {settle_seconds: 0}\n")
+    small_lab.film(trained / "recordings/m01/day1/top.mp4")
+    small_lab.record(open_lab_folder(trained), "sub-m01_ses-day1")
+    result = dlc_assets("analyze", *options)
+    assert result.exit_code == 0, result.stderr
+    assert runs == [("analyze", None if config is None else {"pose_table": config})]
+
+
+def test_a_session_that_is_analysed_is_left_unless_asked_for_otherwise(
+    trained: Path, runs: list[tuple[str, Any]]
+) -> None:
+    (trained / "lab.yaml").write_text(LAB + "analyze: {settle_seconds: 0}\n")
+    small_lab.film(trained / "recordings/m01/day1/top.mp4")
+    lab = open_lab_folder(trained)
+    small_lab.record(lab, "sub-m01_ses-day1")
+    small_lab.as_if_analysed(lab, "sub-m01_ses-day1")
+    assert dlc_assets("analyze").exit_code == 0
+    assert runs == []
+    assert dlc_assets("analyze", "--snapshot", "last").exit_code == 0
+    assert runs == [("analyze", {"pose_table": {"snapshot": "last"}})]
+
+
+def test_a_crop_that_does_not_fit_a_session_stops_its_run_only(trained: Path, runs: list[tuple[str, Any]]) -> None:
+    small_lab.film(trained / "recordings/m01/day1/top.mp4")
+    lab = open_lab_folder(trained)
+    small_lab.record(lab, "sub-m01_ses-day1")
+    small_lab.as_if_analysed(lab, "sub-m01_ses-day1")
+    (trained / "lab.yaml").write_text(LAB + "setups: {top: [{crop: {x: [0, 640]}}]}\n")
+    assert dlc_assets("analyze").exit_code == 0
+    assert runs == [("analyze", None)], "the run is where the error is said and kept"
 
 
 # --- status ---------------------------------------------------------------------------------------

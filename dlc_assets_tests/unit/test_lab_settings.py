@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.session_metadata import read_session_metadata
-from dlc_assets.lab.settings import LabSettings, RecordingTemplate, ReleaseRule
+from dlc_assets.lab.settings import (
+    CropSettings,
+    DynamicCropping,
+    Inference,
+    LabSettings,
+    RecordingTemplate,
+    ReleaseRule,
+)
 from dlc_assets.lab.template import write_new_lab
 from dlc_assets.lab.yaml_settings import read_settings
 
@@ -125,6 +133,95 @@ def test_a_batch_size_is_a_number_or_auto_and_the_key_is_named_plainly(tmp_path:
     said = refusal(tmp_path, LAB + "inference: {batch_size: many}\n")
     assert "inference.batch_size: expected 'auto', got 'many'" in said
     assert "constrained" not in said
+
+
+def test_inference_is_exact_and_sees_everything_unless_stated(tmp_path: Path) -> None:
+    inference = read_lab(tmp_path, LAB).inference
+    assert (inference.precision, inference.batch_size, inference.dynamic_cropping) == ("float32", "auto", None)
+    stated = read_lab(tmp_path, LAB + "inference: {precision: proven, dynamic_cropping: {margin: 25}}\n").inference
+    assert stated.precision == "proven"
+    assert stated.dynamic_cropping == DynamicCropping(threshold=0.5, margin=25)
+    assert read_lab(tmp_path, LAB + "inference: {dynamic_cropping: none}\n").inference.dynamic_cropping is None
+
+
+@pytest.mark.parametrize(
+    ("inference", "said"),
+    [
+        ("{precision: bf16}", "inference.precision: expected 'float32' or 'proven', got 'bf16'."),
+        (
+            "{dynamic_cropping: {threshold: 1.5}}",
+            "inference.dynamic_cropping.threshold: expected less than or equal to 1",
+        ),
+        ("{dynamic_cropping: {margin: -1}}", "inference.dynamic_cropping.margin: expected greater than or equal to 0"),
+        (
+            "{dynamic_cropping: {margins: 1}}",
+            'unknown key "inference.dynamic_cropping.margins". Did you mean "margin"?',
+        ),
+        ("{batch_size: 8, dynamic_cropping: {}}", "expected a batch size of 1 or auto, not 8"),
+    ],
+)
+def test_inference_that_cannot_be_meant_is_refused(tmp_path: Path, inference: str, said: str) -> None:
+    assert said in refusal(tmp_path, LAB + f"inference: {inference}\n")
+
+
+def test_a_run_s_own_settings_come_before_the_lab_s_and_must_fit_them() -> None:
+    lab = Inference(batch_size=8)
+    assert lab.overridden() == lab
+    assert lab.overridden(precision="proven", batch_size=2) == Inference(precision="proven", batch_size=2)
+    with pytest.raises(SettingsError, match="expected a batch size of 1 or auto, not 8"):
+        lab.overridden(dynamic_cropping=True)
+    assert lab.overridden(dynamic_cropping=True, batch_size=1).dynamic_cropping == DynamicCropping()
+    of_lab = Inference(dynamic_cropping=DynamicCropping(margin=40))
+    assert of_lab.overridden(dynamic_cropping=True) == of_lab
+    assert of_lab.overridden(dynamic_cropping=False, batch_size=16).dynamic_cropping is None
+    with pytest.raises(SettingsError, match='expected float32 or proven, got "fp16"'):
+        lab.overridden(precision="fp16")
+
+
+# --- setups ---------------------------------------------------------------------------------------
+
+
+def setups(text: str) -> str:
+    return LAB + f"setups: {{top: [{text}]}}\n"
+
+
+def test_a_setup_holds_over_its_period_both_days_among_it(tmp_path: Path) -> None:
+    text = setups("{until: 2026-05-31, crop: {x: [0, 64]}}, {from: 2026-06-01, crop: {x: [8, 72], y: [0, 48]}}")
+    first, second = read_lab(tmp_path, text).setups["top"]
+    assert (first.crop, second.crop) == (CropSettings(x=(0, 64)), CropSettings(x=(8, 72), y=(0, 48)))
+    assert [period.covers(date(2026, 5, 31)) for period in (first, second)] == [True, False]
+    assert [period.covers(date(2026, 6, 1)) for period in (first, second)] == [False, True]
+    assert not first.covers(None)
+
+
+def test_the_whole_frame_is_a_crop_too(tmp_path: Path) -> None:
+    (setup,) = read_lab(tmp_path, setups("{crop: none}")).setups["top"]
+    assert setup.crop == CropSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "{from: 2026-01-01}, {from: 2026-03-01, until: 2026-04-01}",
+            "the periods 1 (from 2026-01-01) and 2 (from 2026-03-01 until 2026-04-01) of top overlap",
+        ),
+        ("{until: 2026-03-01}, {from: 2026-03-01}", "the periods 1 (until 2026-03-01) and 2 (from 2026-03-01) of top"),
+        ("{from: 2026-05-01}, {crop: {x: [0, 9]}}", "the periods 1 (from 2026-05-01) and 2 (always) of top overlap"),
+        ("{from: 2026-05-02, until: 2026-05-01}", "until (2026-05-01) is before from (2026-05-02)"),
+        ("{crop: {x: [64, 0]}}", "setups.top.0.crop.x: expected [from, to] in px with from before to, got [64, 0]"),
+        ("{crop: {y: [5, 5]}}", "setups.top.0.crop.y: expected [from, to] in px with from before to"),
+        ("{crop: {x: [-1, 64]}}", "setups.top.0.crop.x.0: expected greater than or equal to 0, got -1"),
+        ("{crop: {x: [0, 63.5]}}", "setups.top.0.crop.x.1: expected a valid integer"),
+        ("{crop: {x: [0]}}", "setups.top.0.crop.x"),
+        ("{crop: [0, 64, 0, 48]}", "setups.top.0.crop: expected {x: [from, to], y: [from, to]} in px, or none"),
+        ("{crop: {width: [0, 64]}}", 'unknown key "setups.top.0.crop.width". Known keys here: x, y.'),
+        ("{form: 2026-01-01}", 'unknown key "setups.top.0.form". Did you mean "from"?'),
+        ("{scale: {px_per_cm: 8.1}}", 'unknown key "setups.top.0.scale"'),
+    ],
+)
+def test_a_setup_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, setups(text))
 
 
 def test_all_mistakes_of_a_file_are_said_at_once(tmp_path: Path) -> None:
@@ -312,6 +409,7 @@ def test_a_specification_needs_a_project_only(tmp_path: Path) -> None:
     [
         ("net_type: resnet_50\n", 'the key "project" is missing'),
         ("project: a\ntraining: {epoch: 5}\n", 'unknown key "training.epoch". Did you mean "epochs"?'),
+        ("project: a\ntraining: {max_snapshots: 0}\n", "training.max_snapshots: expected greater than or equal to 1"),
         ("project: a\ntraining: {epochs: 0}\n", "training.epochs: expected greater than or equal to 1, got 0"),
         ("project: a\nsplit: {train: 0.5, validation: 0.1, benchmark: 0.1}\n", "must sum to 1, they sum to 0.7"),
         ("project: a\nweights: resnet50.pt\n", "expected imagenet, random, model:<name>[@version] or file:<path>"),
@@ -412,6 +510,24 @@ def test_the_example_files_of_a_new_lab_can_be_used_as_they_are(tmp_path: Path) 
     example.rename(layout.specification("openfield"))
     assert open_lab_folder(layout.root).specification("openfield").project == "my-project"
     assert read_session_metadata(layout.root / "session.yaml.example").description == "open field, first day"
+
+
+def test_what_a_new_lab_has_in_comments_can_be_used_when_it_is_uncommented(tmp_path: Path) -> None:
+    write_new_lab(tmp_path / "lab")
+    layout = LabLayout(tmp_path / "lab")
+    for file, keys in (
+        (layout.settings_file, "setups|inference|subjects|release|nwb|projects"),
+        (layout.root / "session.yaml.example", "recordings"),
+    ):
+        blocks = re.findall(rf"^# (?:{keys}):.*(?:\n# {{3}}.*)*", file.read_text(), re.MULTILINE)
+        assert len(blocks) == len(keys.split("|"))
+        uncommented = "\n".join(re.sub(r"^# ", "", block, flags=re.MULTILINE) for block in blocks)
+        file.write_text(file.read_text() + uncommented)
+    settings = open_lab_folder(layout.root).settings
+    assert [period.days for period in settings.setups["top"]] == ["until 2026-08-31", "from 2026-09-01"]
+    assert settings.inference == Inference(dynamic_cropping=DynamicCropping())
+    session = read_session_metadata(layout.root / "session.yaml.example")
+    assert session.recordings["side"].crop == CropSettings(x=(0, 640), y=(0, 480))
 
 
 def test_a_lab_is_never_made_over_another(tmp_path: Path) -> None:

@@ -185,7 +185,10 @@ def test_parts_are_one_recording_whose_times_go_on(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"size": (80, 48)}, r"has size \(80, 48\)"), ({"rate": 30}, "has frame rate 30")],
+    [
+        ({"size": (80, 48)}, r"top_2\.mp4 has pictures of 80x48 px, .*top_1\.mp4 has pictures of 64x48 px\."),
+        ({"rate": 30}, "has frame rate 30"),
+    ],
 )
 def test_a_part_that_does_not_fit_the_first_is_named(lab: Lab, changed: dict[str, object], said: str) -> None:
     film(lab.root / "split/day1/top_1.mp4")
