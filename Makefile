@@ -35,9 +35,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Each prints one JSON object; one that misses a target does not keep the others from running, but fails the whole.
+BENCHMARKS := poses inference parity memory sessions resume openfield
 bench: setup
-	$(BIN)/python -m benchmarks.pose_storage
-	$(BIN)/python -m benchmarks.openfield
+	@failed=; for name in $(BENCHMARKS); do \
+	  $(BIN)/python -m benchmarks.$$name --json || failed="$$failed $$name"; \
+	done; test -z "$$failed" || { echo "missed:$$failed"; exit 1; }
 
 clean:
 	rm -rf .venv demo-lab build dist *.egg-info

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlc_assets.engine.fast_path import MEAN, STD, HeatmapDecoding, Shape, filled_up
+from dlc_assets.lab.errors import EnvironmentProblem
 
 _log = logging.getLogger(__name__)
 
@@ -61,16 +62,19 @@ class TorchNetwork:
                 yield self._finish(*started.popleft())
 
     def _start(self, batch: np.ndarray) -> tuple[Any, int, Any, np.ndarray]:
+        """Set the device to work on *batch*; poses are None where its memory does not suffice."""
         import torch
 
+        if len(batch) > self.batch_size:  # made ready before memory ran out
+            return None, len(batch), None, batch
         whole = torch.from_numpy(filled_up(batch, self.batch_size))
-        if self._device.type != "cuda":
-            return self._poses(whole), len(batch), None, batch
         try:
+            if self._device.type != "cuda":
+                return self._poses(whole), len(batch), None, batch
             poses = self._poses(whole.pin_memory().to(self._device, non_blocking=True))
             answer = torch.empty(poses.shape, dtype=poses.dtype, pin_memory=True)
             answer.copy_(poses, non_blocking=True)
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
             return None, len(batch), None, batch
         done = torch.cuda.Event()
         done.record()
@@ -78,23 +82,24 @@ class TorchNetwork:
 
     def _finish(self, poses: Any, count: int, done: Any, batch: np.ndarray) -> np.ndarray:
         if poses is None:
-            return self._in_halves(batch)
+            return self._in_parts(batch)
         if done is not None:
             done.synchronize()
-        return poses[:count].numpy().copy()
+        return np.array(poses[:count].numpy())
 
-    def _in_halves(self, batch: np.ndarray) -> np.ndarray:
-        """Do a batch that did not fit into the device's memory in smaller ones, which later batches then keep to."""
+    def _in_parts(self, batch: np.ndarray) -> np.ndarray:
+        """Do a batch that does not fit into the device's memory in smaller ones, which later batches then keep to."""
         import torch
 
-        if self.batch_size == 1:
-            raise torch.cuda.OutOfMemoryError(
-                "one picture alone does not fit into the GPU's memory: end what else uses the GPU, crop the videos, or "
-                "work on the CPU."
-            )
-        torch.cuda.empty_cache()
-        self.batch_size = max(1, self.batch_size // 2)
-        _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
+        if len(batch) <= self.batch_size:
+            if self.batch_size == 1:
+                raise EnvironmentProblem(
+                    f"one picture of {batch.shape[2]}x{batch.shape[1]} px alone does not fit into the memory of "
+                    f"{self._device}: end what else uses it, crop the videos, or work on the CPU."
+                )
+            torch.cuda.empty_cache()
+            self.batch_size //= 2
+            _log.warning("out of memory: going on with batches of %d", self.batch_size)
         parts = [batch[start : start + self.batch_size] for start in range(0, len(batch), self.batch_size)]
         return np.concatenate([self._finish(*self._start(part)) for part in parts])
 
@@ -130,7 +135,7 @@ class TorchNetwork:
                     for _ in range(_TRIALS):
                         self._poses(on_device)
                     torch.cuda.synchronize(self._device)
-            except torch.cuda.OutOfMemoryError:
+            except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 break
             rate = _TRIALS * size / (time.perf_counter() - begun)
