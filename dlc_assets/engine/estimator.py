@@ -11,7 +11,7 @@ import numpy as np
 
 from dlc_assets.engine.fast_path import HeatmapDecoding, Network, Shape, why_not, why_not_shape
 from dlc_assets.engine.network_training import resolved_device
-from dlc_assets.engine.openvino_network import OpenVinoNetwork, has_openvino
+from dlc_assets.engine.openvino_network import OpenVinoNetwork, has_openvino, openvino_takes
 from dlc_assets.engine.runner import RunnerNetwork
 from dlc_assets.engine.torch_network import TorchNetwork
 from dlc_assets.engine.workspace import read_pytorch_config
@@ -179,7 +179,7 @@ class Estimator:
 
         model = copy.deepcopy(self._runner.model)
         decoding = HeatmapDecoding.of(model)
-        if self._device == "cpu" and has_openvino():
+        if self._device == "cpu" and has_openvino() and openvino_takes(model):
             return OpenVinoNetwork(model, decoding, self._precision)
         return TorchNetwork(model, decoding, self._device, self._precision)
 

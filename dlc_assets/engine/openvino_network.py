@@ -20,6 +20,17 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
+def openvino_takes(model: Any) -> bool:
+    """Say whether *model* is run by OpenVINO: not with group normalization, as DeepLabCut's ResNets have it.
+
+    OpenVINO 2026.4.1 dies (a segmentation fault, in `compile_model`) on such a network for pictures of 160x128 px, and is no
+    faster than PyTorch for larger ones.
+    """
+    import torch
+
+    return not any(isinstance(module, torch.nn.GroupNorm) for module in model.modules())
+
+
 class OpenVinoNetwork:
     """A network compiled for pictures of one size at a time; see `fast_path.Network`."""
 

@@ -27,15 +27,15 @@ MOST_BIAS_PX = 0.05  # of any body part, in x or y
 MOST_JITTER_SHARE = 0.02  # of the mean way from frame to frame
 # How much must have been seen before anything is said.
 CLIP_FRAMES = 300
-_LEAST_POSES = 100
+_LEAST_POSES = 50  # of a body part: the mean of fewer is chance
 _MOST_LABELED = 200
 
 
 class PrecisionProof(BaseModel):
     """How the poses of one model version in reduced precision compare with those in float32, on the same frames.
 
-    Errors and biases in px; `bias` is the largest of a body part, in x or y, over confident poses of both; shares are relative
-    to float32.
+    Errors and biases in px; `bias` is the largest of a body part, in x or y, over poses of which both are confident; shares are
+    relative to float32. Body parts that were hardly seen so (`hardly_seen`) count for the errors alone.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,6 +49,7 @@ class PrecisionProof(BaseModel):
     poses: int
     bias: float
     bias_bodypart: str
+    hardly_seen: list[str]
     jitter_float32: float
     jitter_reduced: float
     made: str
@@ -135,9 +136,10 @@ def _compared(
     pcutoff = float(version.card["pcutoff"])
     together = [np.concatenate(pair) for pair in zip(on_labels, on_clip, strict=True)]
     sure = (together[0][..., 2] >= pcutoff) & (together[1][..., 2] >= pcutoff)
-    if sure.sum() < _LEAST_POSES or not known.any():
+    seen = sure.sum(axis=0) >= _LEAST_POSES
+    if not seen.any() or not known.any():
         return None
-    bias, part = _largest_bias(together[1] - together[0], sure)
+    bias, part = _largest_bias(together[1] - together[0], sure & seen)
     jitters = _jitters(on_clip, pcutoff)
     proof = PrecisionProof(
         precision=precision,
@@ -149,6 +151,7 @@ def _compared(
         poses=int(sure.sum()),
         bias=bias,
         bias_bodypart=exact.bodyparts[part],
+        hardly_seen=[name for name, often in zip(exact.bodyparts, seen, strict=True) if not often],
         jitter_float32=jitters[0],
         jitter_reduced=jitters[1],
         made=datetime.now(UTC).isoformat(timespec="seconds"),

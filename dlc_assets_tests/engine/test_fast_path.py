@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dlc_assets.engine.fast_path import HeatmapDecoding, filled_up, why_not, why_not_shape
+from dlc_assets.engine.openvino_network import openvino_takes
 from dlc_assets.engine.torch_network import TorchNetwork
 from dlc_assets.lab.errors import EnvironmentProblem
 
@@ -83,6 +84,16 @@ def test_pictures_that_must_be_filled_up_at_random_go_through_deeplabcut() -> No
     assert why_not(config) == ""
     assert why_not_shape(config, (480, 640)) == ""
     assert "a width that 32 divides" in why_not_shape(config, (480, 650))
+
+
+def test_networks_on_which_openvino_dies_are_kept_from_it() -> None:
+    import torch
+
+    def network(norm: Any) -> Any:
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), norm, torch.nn.ReLU())
+
+    assert openvino_takes(network(torch.nn.BatchNorm2d(8)))
+    assert not openvino_takes(network(torch.nn.GroupNorm(4, 8)))
 
 
 def test_a_batch_is_filled_up_with_its_last_picture() -> None:
