@@ -25,6 +25,10 @@ MOST_ERROR_SHARE = 0.01  # of the error on labeled frames
 MOST_ERROR_PX = 0.1
 MOST_BIAS_PX = 0.05  # of any body part, in x or y
 MOST_JITTER_SHARE = 0.02  # of the mean way from frame to frame
+MOST_JUMPS_SHARE = 0.01  # of the poses lie farther apart than `JUMP_PX`
+JUMP_PX = 0.5
+# A bias shifts all poses; the few that jump to another place in the heatmap are counted as jumps, and left out of the mean.
+_TRIMMED = 0.025
 # How much must have been seen before anything is said.
 CLIP_FRAMES = 300
 _LEAST_POSES = 50  # of a body part: the mean of fewer is chance
@@ -34,8 +38,9 @@ _MOST_LABELED = 200
 class PrecisionProof(BaseModel):
     """How the poses of one model version in reduced precision compare with those in float32, on the same frames.
 
-    Errors and biases in px; `bias` is the largest of a body part, in x or y, over poses of which both are confident; shares are
-    relative to float32. Body parts that were hardly seen so (`hardly_seen`) count for the errors alone.
+    Errors and biases in px; shares are relative to float32. `bias` is the largest of a body part, in x or y: the mean difference
+    over poses of which both are confident, without the 2.5 % at either end. `jumps` is the share of these poses that lie more than
+    0.5 px apart. Body parts that were hardly seen so (`hardly_seen`) count for the errors alone.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,6 +55,7 @@ class PrecisionProof(BaseModel):
     bias: float
     bias_bodypart: str
     hardly_seen: list[str]
+    jumps: float
     jitter_float32: float
     jitter_reduced: float
     made: str
@@ -68,7 +74,8 @@ class PrecisionProof(BaseModel):
         return (
             f"{self.precision} {'is proven' if self.proven else 'is refused'}: the error on {self.labeled_frames} labeled frames "
             f"changes by {self.error_change:.3f} px of {self.error_float32:.2f} (at most {MOST_ERROR_PX} px and "
-            f"{MOST_ERROR_SHARE:.0%}), {self.bias_bodypart} is biased by {self.bias:.3f} px (at most {MOST_BIAS_PX}), jitter "
+            f"{MOST_ERROR_SHARE:.0%}), {self.bias_bodypart} is biased by {self.bias:.3f} px (at most {MOST_BIAS_PX}), "
+            f"{self.jumps:.2%} of the poses move by more than {JUMP_PX} px (at most {MOST_JUMPS_SHARE:.0%}), jitter "
             f"changes by {self.jitter_share:.2%} (at most {MOST_JITTER_SHARE:.0%})"
         )
 
@@ -139,7 +146,8 @@ def _compared(
     seen = sure.sum(axis=0) >= _LEAST_POSES
     if not seen.any() or not known.any():
         return None
-    bias, part = _largest_bias(together[1] - together[0], sure & seen)
+    difference = together[1] - together[0]
+    bias, part = _largest_bias(difference, sure & seen)
     jitters = _jitters(on_clip, pcutoff)
     proof = PrecisionProof(
         precision=precision,
@@ -152,6 +160,7 @@ def _compared(
         bias=bias,
         bias_bodypart=exact.bodyparts[part],
         hardly_seen=[name for name, often in zip(exact.bodyparts, seen, strict=True) if not often],
+        jumps=float((np.hypot(*np.moveaxis(difference[..., :2], -1, 0))[sure & seen] > JUMP_PX).mean()),
         jitter_float32=jitters[0],
         jitter_reduced=jitters[1],
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,6 +170,7 @@ def _compared(
         proof.error_change <= MOST_ERROR_PX
         and proof.error_change <= MOST_ERROR_SHARE * proof.error_float32
         and proof.bias <= MOST_BIAS_PX
+        and proof.jumps <= MOST_JUMPS_SHARE
         and proof.jitter_share <= MOST_JITTER_SHARE
     )
     return proof.model_copy(update={"proven": holds})
@@ -190,9 +200,13 @@ def _poses(estimator: Estimator, pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _largest_bias(difference: np.ndarray, sure: np.ndarray) -> tuple[float, int]:
-    """Return the largest mean difference in px of a body part in x or y, and which body part's it is."""
+    """Return the largest trimmed mean difference in px of a body part in x or y, and which body part's it is."""
+    from scipy.stats import trim_mean
+
     means = [
-        float(np.abs(difference[sure[:, part], part, :2].mean(axis=0)).max()) if sure[:, part].any() else 0.0
+        float(np.abs(trim_mean(difference[sure[:, part], part, :2], _TRIMMED, axis=0)).max())
+        if sure[:, part].any()
+        else 0.0
         for part in range(difference.shape[1])
     ]
     return max(means), int(np.argmax(means))

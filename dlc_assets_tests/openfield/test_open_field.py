@@ -190,7 +190,11 @@ def test_the_stored_poses_are_those_of_deeplabcuts_own_analysis(chain: Chain, pr
     theirs = pd.DataFrame(pd.read_hdf(next(tmp_path.glob("*.h5"))))
     ours = chain.lab.poses(session=SESSION).to_dlc()
     assert set(ours.dtypes) == set(theirs.dtypes) == {np.dtype("float32")}
-    np.testing.assert_array_equal(ours.to_numpy(), theirs.to_numpy())
+    found, expected = (poses.to_numpy().reshape(len(poses), -1, 3) for poses in (ours, theirs))
+    np.testing.assert_allclose(found[..., 2], expected[..., 2], rtol=0, atol=1e-4)
+    seen = expected[..., 2] > 0.1
+    assert seen.mean() > 0.1
+    np.testing.assert_allclose(found[seen], expected[seen], rtol=0, atol=0.01)
     assert list(ours.columns.droplevel("scorer")) == list(theirs.columns.droplevel("scorer"))
     assert list(ours.index) == list(theirs.index)
 

@@ -24,8 +24,8 @@ class Tracks:
     bodyparts = tuple(BODYPARTS)
     description: ClassVar = {"device_name": "a test"}
 
-    def __init__(self, off: float = 0.0, jitter: float = 0.0, likelihood: float = 0.9) -> None:
-        self.calls = 0
+    def __init__(self, off: float = 0.0, jitter: float = 0.0, likelihood: float = 0.9, jumps: int = 0) -> None:
+        self.calls, self._jumps = 0, jumps
         self._off, self._jitter, self._likelihood = off, jitter, likelihood
 
     def estimate_pictures(self, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -36,6 +36,8 @@ class Tracks:
         poses[:, 0, :, 0] = 15 + 3.0 * (steps % 7) + self._off
         poses[:, 0, :, 1] = 20 + self._jitter * (steps % 2)
         poses[..., 2] = self._likelihood
+        if self._jumps and count == CLIP:
+            poses[-self._jumps :, 0, 0, 1] += 1.0
         yield poses
 
 
@@ -66,7 +68,7 @@ def test_what_hardly_differs_is_proven_with_its_figures(lab: Lab, version: Model
     assert proof.proven
     assert (proof.labeled_frames, proof.clip_frames, proof.poses) == (LABELED, CLIP, (LABELED + CLIP) * len(BODYPARTS))
     assert proof.bias == pytest.approx(0.02, abs=1e-5)
-    assert proof.jitter_share < 1e-5
+    assert (proof.jitter_share < 1e-5, proof.jumps) == (True, 0)
     assert 0 < proof.error_change < 0.05
     assert "bfloat16 is proven" in proof.sentence()
 
@@ -77,8 +79,9 @@ def test_what_hardly_differs_is_proven_with_its_figures(lab: Lab, version: Model
         (Tracks(off=0.06), lambda proof: proof.bias > 0.05),
         (Tracks(jitter=2.0), lambda proof: proof.jitter_share > 0.02),
         (Tracks(off=3.0), lambda proof: proof.error_change > 0.1),
+        (Tracks(jumps=2), lambda proof: proof.jumps > 0.01 and proof.bias < 0.05),
     ],
-    ids=["bias", "jitter", "error"],
+    ids=["bias", "jitter", "error", "jumps"],
 )
 def test_what_differs_more_is_refused(lab: Lab, version: ModelVersion, reduced: Tracks, why: Any) -> None:
     proof = compared(lab, version, Tracks(), reduced)
