@@ -27,20 +27,17 @@ MOST_BIAS_PX = 0.05  # of any body part, in x or y
 MOST_JITTER_SHARE = 0.02  # of the mean way from frame to frame
 MOST_JUMPS_SHARE = 0.01  # of the poses lie farther apart than `JUMP_PX`
 JUMP_PX = 0.5
-# A bias shifts all poses; the few that jump to another place in the heatmap are counted as jumps, and left out of the mean.
-_TRIMMED = 0.025
 # How much must have been seen before anything is said.
 CLIP_FRAMES = 300
-_LEAST_POSES = 50  # of a body part: the mean of fewer is chance
+_LEAST_POSES = 100
 _MOST_LABELED = 200
 
 
 class PrecisionProof(BaseModel):
     """How the poses of one model version in reduced precision compare with those in float32, on the same frames.
 
-    Errors and biases in px; shares are relative to float32. `bias` is the largest of a body part, in x or y: the mean difference
-    over poses of which both are confident, without the 2.5 % at either end. `jumps` is the share of these poses that lie more than
-    0.5 px apart. Body parts that were hardly seen so (`hardly_seen`) count for the errors alone.
+    Errors and biases in px; shares are relative to float32. `bias` is the largest mean difference of a body part, in x or y, over
+    poses of which both are confident; `jumps` is the share of these poses that lie more than 0.5 px apart.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,7 +51,6 @@ class PrecisionProof(BaseModel):
     poses: int
     bias: float
     bias_bodypart: str
-    hardly_seen: list[str]
     jumps: float
     jitter_float32: float
     jitter_reduced: float
@@ -143,11 +139,10 @@ def _compared(
     pcutoff = float(version.card["pcutoff"])
     together = [np.concatenate(pair) for pair in zip(on_labels, on_clip, strict=True)]
     sure = (together[0][..., 2] >= pcutoff) & (together[1][..., 2] >= pcutoff)
-    seen = sure.sum(axis=0) >= _LEAST_POSES
-    if not seen.any() or not known.any():
+    if sure.sum() < _LEAST_POSES or not known.any():
         return None
     difference = together[1] - together[0]
-    bias, part = _largest_bias(difference, sure & seen)
+    bias, part = _largest_bias(difference, sure)
     jitters = _jitters(on_clip, pcutoff)
     proof = PrecisionProof(
         precision=precision,
@@ -159,8 +154,7 @@ def _compared(
         poses=int(sure.sum()),
         bias=bias,
         bias_bodypart=exact.bodyparts[part],
-        hardly_seen=[name for name, often in zip(exact.bodyparts, seen, strict=True) if not often],
-        jumps=float((np.hypot(*np.moveaxis(difference[..., :2], -1, 0))[sure & seen] > JUMP_PX).mean()),
+        jumps=float((np.hypot(*np.moveaxis(difference[..., :2], -1, 0))[sure] > JUMP_PX).mean()),
         jitter_float32=jitters[0],
         jitter_reduced=jitters[1],
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -200,13 +194,9 @@ def _poses(estimator: Estimator, pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _largest_bias(difference: np.ndarray, sure: np.ndarray) -> tuple[float, int]:
-    """Return the largest trimmed mean difference in px of a body part in x or y, and which body part's it is."""
-    from scipy.stats import trim_mean
-
+    """Return the largest mean difference in px of a body part in x or y, and which body part's it is."""
     means = [
-        float(np.abs(trim_mean(difference[sure[:, part], part, :2], _TRIMMED, axis=0)).max())
-        if sure[:, part].any()
-        else 0.0
+        float(np.abs(difference[sure[:, part], part, :2].mean(axis=0)).max()) if sure[:, part].any() else 0.0
         for part in range(difference.shape[1])
     ]
     return max(means), int(np.argmax(means))

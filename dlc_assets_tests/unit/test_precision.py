@@ -91,20 +91,6 @@ def test_what_differs_more_is_refused(lab: Lab, version: ModelVersion, reduced: 
     assert "bfloat16 is refused" in proof.sentence()
 
 
-def test_a_body_part_that_is_hardly_seen_counts_for_the_errors_alone(lab: Lab, version: ModelVersion) -> None:
-    class Blurred(Tracks):
-        def estimate_pictures(self, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-            for poses in super().estimate_pictures(pictures):
-                poses[10:, :, 1, 2] = 0.1
-                poses[:10, :, 1, 0] += self._off * 50
-                yield poses
-
-    proof = compared(lab, version, Blurred(), Blurred(off=0.02))
-    assert proof is not None
-    assert proof.hardly_seen == [BODYPARTS[1]]
-    assert proof.bias == pytest.approx(0.02, abs=1e-5)
-
-
 def test_a_proof_is_made_once_and_kept_with_the_version(lab: Lab, version: ModelVersion) -> None:
     first = compared(lab, version, Tracks(), Tracks(off=0.02))
     exact, reduced = Tracks(), Tracks(off=5.0)
