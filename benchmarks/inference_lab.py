@@ -59,10 +59,10 @@ project: {project}
 split: {{by: frame, train: 0.9, validation: 0.1, benchmark: 0, seed: 1}}
 net_type: resnet_50
 weights: random
-training: {{epochs: 20, batch_size: 8, save_epochs: 20, seed: 42}}
+training: {{epochs: 80, batch_size: 8, save_epochs: 80, seed: 42}}
 pytorch_config:
   model.backbone.model_name: resnet10t
-  model.heads.bodypart.target_generator.pos_dist_thresh: 34
+  runner.scheduler.params.milestones: [56, 70]
   data.train.affine.p: 0
   data.train.motion_blur: false
   data.train.crop_sampling.width: 256
@@ -75,14 +75,14 @@ project: {project}
 split: {{by: frame, train: 0.9, validation: 0.1, benchmark: 0, seed: 1}}
 net_type: resnet_50
 weights: random
-training: {{epochs: 6, batch_size: 2, save_epochs: 6, seed: 42}}
+training: {{epochs: 24, batch_size: 2, save_epochs: 24, seed: 42}}
 pytorch_config:
-  model.heads.bodypart.target_generator.pos_dist_thresh: 34
+  runner.scheduler.params.milestones: [17, 21]
   data.train.affine.p: 0
   data.train.motion_blur: false
   data.train.crop_sampling.width: 320
   data.train.crop_sampling.height: 256
-  runner.eval_interval: 6
+  runner.eval_interval: 12
 """,
 }
 # About what training takes on two idle cores, min.

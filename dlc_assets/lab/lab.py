@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.keys import check_model_key
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.settings import LabSettings
 from dlc_assets.lab.specification import ModelSpecification
-from dlc_assets.lab.yaml_settings import read_settings
+from dlc_assets.lab.yaml_settings import parse_settings, read_settings, read_yaml
 
 LAB_VARIABLE = "DLC_ASSETS_LAB"
 
@@ -46,7 +47,28 @@ class Lab:
                 f"Specifications there: {listed}."
             )
         check_model_key(model)
-        return read_settings(self.layout.specification(model), ModelSpecification)
+        path = self.layout.specification(model)
+        stated = read_yaml(path)
+        return parse_settings(self._with_parameters(path, stated), ModelSpecification, where=str(path))
+
+    def _with_parameters(self, path: Path, stated: Any) -> Any:
+        """Return what a specification states, completed by the parameter set that it names."""
+        name = stated.get("parameters") if isinstance(stated, dict) else None
+        if name is None:
+            return stated
+        known = self.settings.parameters
+        shared = known.get(str(name))
+        if shared is None:
+            raise SettingsError(
+                f'{path}: parameters: there is no set "{name}" among the parameters of {self.layout.settings_file}.'
+                f"{did_you_mean(str(name), known)} Sets there: {', '.join(known) or 'none'}."
+            )
+        below = shared.model_dump(exclude={"description"}, exclude_none=True)
+        merged = {**below, **stated}
+        for block in ("training", "pytorch_config"):
+            own = stated.get(block, {})
+            merged[block] = {**below[block], **own} if isinstance(own, dict) else own
+        return merged
 
     def specifications(self) -> tuple[dict[str, ModelSpecification], dict[str, str]]:
         """Return the specifications that can be read, and for every other one what is wrong with it."""

@@ -91,6 +91,9 @@ class LabLayout:
     def records(self) -> Path:
         return self.store / "records"
 
+    def records_file(self, kind: str) -> Path:
+        return self.records / f"{kind}.jsonl"
+
     @property
     def recordings(self) -> Path:
         return self.store / "recordings"

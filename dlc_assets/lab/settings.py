@@ -232,6 +232,34 @@ class ReleaseRule(StrictSettings):
         return _in_period(self.first, self.until, day)
 
 
+class ParameterSet(StrictSettings):
+    """Training parameters that several model specifications share; what a specification states itself wins."""
+
+    description: str = ""
+    net_type: Name | None = None
+    detector: Name | None = None
+    weights: Name | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+    pytorch_config: dict[str, Any] = Field(default_factory=dict)
+
+
+class ReleaseRequirements(StrictSettings):
+    """What a model version must show before it is released without ``--force``."""
+
+    max_error: float | None = Field(
+        None,
+        gt=0,
+        description="px: mean error on benchmark frames (validation where there are none), above the p-cutoff",
+    )
+    min_labels: int | None = Field(None, ge=1, description="labeled frames that it was trained on")
+
+
+class AutoTrain(StrictSettings):
+    """When models whose specification says `auto_train: true` are trained again."""
+
+    quiet_seconds: float = Field(3600.0, ge=0, description="labels must not have changed for so long")
+
+
 class Analyze(StrictSettings):
     """Which recordings the sensors analyse by themselves."""
 
@@ -319,6 +347,12 @@ class LabSettings(StrictSettings):
     body_parts: dict[Name, BodyPart] = Field(default_factory=dict)
     projects: dict[Name, Name] = Field(default_factory=dict, description="name: path of a DeepLabCut project elsewhere")
     release: tuple[ReleaseRule, ...] = ()
+    on_release: Literal["new_sessions", "all"] = Field(
+        "new_sessions", description="which sessions a new release analyses: those to come, or past ones again as well"
+    )
+    release_requirements: ReleaseRequirements = ReleaseRequirements()
+    parameters: dict[Name, ParameterSet] = Field(default_factory=dict)
+    auto_train: AutoTrain = AutoTrain()
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
     nwb: Nwb = Nwb()

@@ -10,7 +10,15 @@ from pydantic import Field, field_validator, model_validator
 from dlc_assets.lab.settings import Name, Names
 from dlc_assets.lab.yaml_settings import StrictSettings
 
-_WEIGHTS = re.compile(r"imagenet|random|model:[a-z0-9][a-z0-9-]*(@[0-9a-f]{4,12})?|file:.+")
+_WEIGHTS = re.compile(r"imagenet|random|superanimal_[a-z0-9_]+|model:[a-z0-9][a-z0-9-]*(@[0-9a-f]{4,12})?|file:.+")
+
+
+class FrameRule(StrictSettings):
+    """Which labeled frames of the chosen videos are used; patterns as of file names, against ``folder/image``."""
+
+    only: Names = ()
+    leave_out: Names = ()
+    every: int = Field(1, ge=1, description="every n-th frame of each folder, after the patterns")
 
 
 class LabelSetSettings(StrictSettings):
@@ -20,6 +28,7 @@ class LabelSetSettings(StrictSettings):
     scorers: Names | None = Field(
         None, description="in order of preference; none means the project's scorer, then others"
     )
+    frames: FrameRule = FrameRule()
 
 
 class SplitSettings(StrictSettings):
@@ -47,10 +56,20 @@ class TrainingSettings(StrictSettings):
     save_epochs: int = Field(25, ge=1)
     seed: int = 42
     max_snapshots: int = Field(5, ge=1, description="how many snapshots are kept, the best among them")
+    patience: int | None = Field(
+        None, ge=1, description="stop once the validation has not become better for so many epochs"
+    )
+    detector_epochs: int = Field(100, ge=1, description="of the detector of a top-down network")
+    detector_batch_size: int = Field(4, ge=1)
 
     def decisive(self) -> dict[str, Any]:
-        """Return what decides the trained network: how many snapshots are kept does not."""
-        return self.model_dump(exclude={"max_snapshots"})
+        """Return what decides the trained network: how many snapshots are kept does not.
+
+        What is left at its default and came with a later release is left out, so that models trained before it stay up to date.
+        """
+        later = {"patience", "detector_epochs", "detector_batch_size"}
+        as_ever = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(exclude={"max_snapshots", *as_ever})
 
 
 class ModelSpecification(StrictSettings):
@@ -60,14 +79,31 @@ class ModelSpecification(StrictSettings):
     description: str = ""
     label_set: LabelSetSettings = LabelSetSettings()
     split: SplitSettings = SplitSettings()
+    parameters: Name | None = Field(
+        None, description="a set of training parameters shared by name, from lab.yaml's `parameters`"
+    )
     net_type: Name = "resnet_50"
+    detector: Name | None = Field(None, description="of a top-down network: the network that finds the animals")
     weights: Name = "imagenet"
+    weights_part: Literal["all", "backbone"] = Field(
+        "all", description="of a model, file or SuperAnimal: all that fits, heads included, or the backbone alone"
+    )
+    memory_replay: bool = Field(
+        False, description="with a SuperAnimal's heads: keep what it knew of body parts that are not labeled here"
+    )
     training: TrainingSettings = TrainingSettings()
     pytorch_config: dict[str, Any] = Field(default_factory=dict)
+    auto_train: bool = Field(False, description="train again by itself once changed labels have been quiet for a while")
 
     @field_validator("weights")
     @classmethod
     def _weights_are_known(cls, value: str) -> str:
         if not _WEIGHTS.fullmatch(value):
-            raise ValueError("expected imagenet, random, model:<name>[@version] or file:<path>")
+            raise ValueError("expected imagenet, random, superanimal_<dataset>, model:<name>[@version] or file:<path>")
         return value
+
+    @model_validator(mode="after")
+    def _replays_what_was_known(self) -> ModelSpecification:
+        if self.memory_replay and (not self.weights.startswith("superanimal_") or self.weights_part != "all"):
+            raise ValueError("memory_replay needs `weights: superanimal_<dataset>` and its heads (`weights_part: all`)")
+        return self

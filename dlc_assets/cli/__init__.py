@@ -1,0 +1,18 @@
+"""`dlc-assets`: what the UI does, without the UI, through the same Dagster instance.
+
+Exit status: 0 done, 1 something failed (and says what), 2 wrong usage or settings. `--json` prints one JSON object on
+standard output; logs go to standard error.
+"""
+
+from __future__ import annotations
+
+from dlc_assets.cli import lab_commands, run_commands  # noqa: F401  # each adds its commands to app
+from dlc_assets.cli.app import app
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,188 @@
+"""Commands about the lab as a whole: init, scan, status, sql, dev, demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlc_assets.cli.app import app
+from dlc_assets.cli.output import (
+    FAILED,
+    JsonOption,
+    LabOption,
+    finish,
+    opened_lab,
+    say_problems,
+    speaking,
+)
+from dlc_assets.lab.lab import open_lab_folder
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder of the new lab.")],
+    name: Annotated[str | None, typer.Option(help="The lab's name; default: the folder's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a new lab: a commented lab.yaml, example files, and folders to drop projects and recordings into."""
+    from dlc_assets.lab.template import write_new_lab
+
+    with speaking(as_json) as output:
+        written = write_new_lab(folder, name=name)
+        output.say(f"New lab in {folder}:")
+        for path in written:
+            output.say(f"  {path}")
+        output.say(
+            f"Next: put a DeepLabCut project into {folder / 'projects'}, write models/<model>.yaml, put videos into "
+            f"{folder / 'recordings'}, and run: dlc-assets scan --lab {folder}"
+        )
+        output.result({"ok": True, "lab": str(folder), "written": [str(path) for path in written]})
+
+
+@app.command()
+def scan(lab: LabOption = None, as_json: JsonOption = False) -> None:
+    """Find recordings, register their sessions, and probe those that are new or have changed."""
+    with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
+        from dlc_assets.commands import register_models, scan_recordings
+        from dlc_assets.recordings.discovery import discover
+        from dlc_assets.state.behind import lab_state
+
+        register_models(opened, instance, output.log)
+        discovery = discover(opened)
+        outcomes = scan_recordings(opened, instance, discovery, None, log=output.log)
+        state = lab_state(opened, discovery)
+        rows = [(p.key, p.state, p.why) for p in state.of("session_recordings")]
+        output.table(f"{len(rows)} sessions", ("session", "recordings", "why"), rows)
+        say_problems(output, [*state.problems, *_unmatched(discovery.unmatched)])
+        finish(
+            output,
+            outcomes,
+            {
+                "sessions": [dict(zip(("session", "state", "why"), row, strict=True)) for row in rows],
+                "problems": state.problems,
+                "unmatched": [str(path) for path in discovery.unmatched],
+            },
+        )
+
+
+def _unmatched(paths: Sequence[Path]) -> list[str]:
+    if not paths:
+        return []
+    shown = ", ".join(str(path) for path in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    count = "1 video fits" if len(paths) == 1 else f"{len(paths)} videos fit"
+    return [f"{count} no template of lab.yaml and will not be used: {shown}{more}."]
+
+
+@app.command()
+def status(
+    everything: Annotated[bool, typer.Option("--all", help="List what is up to date, too.")] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is there, what is missing, behind, failed or gone, and why."""
+    from dlc_assets.state.behind import lab_state
+    from dlc_assets.training.models import trained_models, versions
+
+    with speaking(as_json) as output:
+        opened = open_lab_folder(lab)
+        state = lab_state(opened)
+        counts = state.counts()
+        states = sorted({name for by_state in counts.values() for name in by_state})
+        output.table(
+            f"{opened.settings.name} ({opened.root})",
+            ("asset", *states),
+            [(asset, *(by_state.get(name, "") for name in states)) for asset, by_state in counts.items()],
+        )
+        listed = [p for p in state.products if everything or p.state != "up to date"]
+        if listed:
+            output.table(
+                "What is not up to date" if not everything else "Everything",
+                ("asset", "key", "state", "why"),
+                [(p.asset, p.key, p.state, p.why) for p in listed],
+            )
+        elif state.products:
+            output.say("Everything is up to date.")
+        else:
+            output.say(
+                "There is nothing here yet: no model specification and no recording. See `dlc-assets init --help`."
+            )
+        models = [version for model in trained_models(opened.layout) for version in versions(opened.layout, model)]
+        if models:
+            rows = [(v.model, v.version, v.manifest.made, "custom" if v.manifest.custom else "") for v in models]
+            output.table("Model versions", ("model", "version", "trained", ""), rows)
+        say_problems(output, state.problems)
+        output.result(
+            {
+                "ok": True,
+                "lab": str(opened.root),
+                "counts": counts,
+                "products": [vars(p) for p in listed],
+                "versions": [{"model": v.model, "version": v.version, "made": v.manifest.made} for v in models],
+                "problems": state.problems,
+            }
+        )
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='For example: "select * from sessions".')],
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the catalog and the poses, as the store is now, in SQL (DuckDB, read-only)."""
+    from dlc_assets.catalog.sql import query as ask
+
+    with speaking(as_json) as output:
+        answer = ask(open_lab_folder(lab), query)
+        output.table("", answer.columns, answer.rows)
+        output.result({"ok": True, "columns": list(answer.columns), "rows": [list(row) for row in answer.rows]})
+
+
+@app.command()
+def dev(
+    lab: LabOption = None,
+    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+) -> None:
+    """Start the Dagster UI and daemon for the lab on 127.0.0.1, sensors on."""
+    with speaking(False) as output:
+        opened = open_lab_folder(lab)
+        from dlc_assets.resources.instance import open_instance, shipped_file
+        from dlc_assets.resources.janitor import end_dead_runs
+        from dlc_assets.resources.known_outputs import report_known_outputs
+
+        with open_instance(opened, output.log) as instance:
+            end_dead_runs(instance, opened.layout, output.log)
+            report_known_outputs(instance, opened, output.log)  # of a lab that was moved, or filled by another instance
+        output.say(f"The lab {opened.root} at http://127.0.0.1:{port} (stop with Ctrl-C)")
+        workspace = str(shipped_file("workspace.yaml"))
+        command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
+        sys.stdout.flush()
+        # A script's `&` makes its children ignore SIGINT, and Dagster then ignores SIGTERM as well: nothing would stop it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.execv(command[0], command)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's lab is made.")] = Path("demo-lab"),
+    as_json: JsonOption = False,
+) -> None:
+    """Render a lab with known truth and run the whole chain on it: labels, training, evaluation, poses, NWB."""
+    from dlc_assets.demo.run import run_demo
+
+    with speaking(as_json) as output:
+        report = run_demo(folder, log=output.log)
+        for title, columns, rows in report.tables:
+            output.table(title, columns, rows)
+        for line in report.next_steps:
+            output.say(line)
+        output.result({"ok": report.ok, **report.facts})
+        if not report.ok:
+            raise typer.Exit(FAILED)

@@ -1,0 +1,129 @@
+"""Commands that execute runs: train, analyze, export."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from dlc_assets.cli.app import app
+from dlc_assets.cli.output import (
+    JsonOption,
+    LabOption,
+    SessionsArgument,
+    finish,
+    opened_lab,
+    say_problems,
+    speaking,
+    stated,
+)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="The model: the name of its file in models/, without .yaml.")],
+    epochs: Annotated[int | None, typer.Option(help="For this run only; the version is then custom.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="For this run only.", min=1)] = None,
+    recompute: Annotated[bool, typer.Option(help="Train though the current version is up to date.")] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the training dataset of MODEL, train it, and evaluate it."""
+    with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
+        from dlc_assets.commands import train_model
+        from dlc_assets.training.models import current_version, evaluation_manifest
+
+        settings = {"epochs": epochs, "batch_size": batch_size, "recompute": recompute or None}
+        outcome = train_model(opened, instance, model, stated(settings), log=output.log)
+        version = current_version(opened.layout, model) if outcome.success else None
+        summary: dict[str, Any] = {"model": model, "version": version.version if version else None}
+        if version is not None:
+            evaluation = evaluation_manifest(version, opened.layout)
+            sets = (
+                {name: evaluation.details[name] for name in ("train", "validation", "benchmark")} if evaluation else {}
+            )
+            rows = [
+                (name, e["n"], e["rmse"], e["rmse_pcutoff"], e["median_error"])
+                for name, e in sets.items()
+                if e is not None
+            ]
+            output.table(
+                f"{version}: errors in px", ("frames", "labels", "mean", "mean above p-cutoff", "median"), rows
+            )
+            output.say(f"In {version.folder}")
+            summary |= {"folder": str(version.folder), "evaluation": sets}
+        finish(output, [outcome], summary)
+
+
+@app.command()
+def analyze(
+    sessions: SessionsArgument = None,
+    model: Annotated[str | None, typer.Option(help="The model; default: what the release rules say.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Frames at once, for this run only; the tables are then custom.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="float32|proven", help="For this run only.", show_default=False)
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(metavar="best|last|EPOCH", help="Snapshot of the model, for this run only.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="cpu|gpu", help="For this run only.", show_default=False)
+    ] = None,
+    dynamic_cropping: Annotated[
+        bool | None,
+        typer.Option(help="Look only around where the animal was, for this run only.", show_default=False),
+    ] = None,
+    recompute: Annotated[bool, typer.Option(help="Estimate though the tables are up to date.")] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate the poses of sessions (all of them, unless named), probing their videos first where that is behind."""
+    settings = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "snapshot": snapshot,
+        "device": device,
+        "dynamic_cropping": dynamic_cropping,
+    }
+    with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
+        from dlc_assets.commands import analyze_sessions
+
+        done = analyze_sessions(
+            opened,
+            instance,
+            sessions or None,
+            model,
+            settings=stated(settings),
+            recompute=recompute,
+            log=output.log,
+        )
+        output.table(
+            "Pose tables",
+            ("session", "model", "version", "frames", "folder"),
+            [tuple(row.values()) for row in done.pose_tables],
+        )
+        for note in done.notes:
+            output.log(note)
+        say_problems(output, done.problems)
+        result = {"pose_tables": done.pose_tables, "problems": done.problems, "notes": done.notes}
+        finish(output, done.outcomes, result, failed=bool(done.problems))
+
+
+@app.command()
+def export(
+    sessions: SessionsArgument = None,
+    recompute: Annotated[bool, typer.Option(help="Write the files though they are up to date.")] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the NWB files of sessions (all that have released poses, unless named)."""
+    with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
+        from dlc_assets.commands import export_sessions
+
+        outcomes, done = export_sessions(opened, instance, sessions or None, recompute=recompute, log=output.log)
+        output.table("NWB files", ("session", "file", "findings"), [tuple(row.values()) for row in done])
+        finish(output, outcomes, {"nwb_files": done})
