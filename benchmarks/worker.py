@@ -118,7 +118,7 @@ class _Ours:
         imported = time.perf_counter()
         opened = open_lab_folder(lab)
         estimators = Estimators(gpus_present()[0] if gpus_present() else "cpu", precision=precision)
-        estimator, why_not = estimators.chosen(opened, find_version(opened.layout, model), None, _no_clip, _to_log)
+        estimator, why_not = estimators.chosen(opened, find_version(opened.layout, model), None, _no_clips, _to_log)
         estimator.for_pictures((height, width))
         self._loaded[precision] = estimators
         return {
@@ -164,12 +164,12 @@ def prove(lab: str, model: str, video: str) -> dict[str, Any]:
     estimators = Estimators(gpus_present()[0] if gpus_present() else "cpu", precision="proven")
     begun = time.perf_counter()
     _, why_not = estimators.chosen(
-        opened, version, None, lambda count: list(islice(decode_video(Path(video)), count)), _to_log
+        opened, version, None, lambda count: [list(islice(decode_video(Path(video)), count))], _to_log
     )
     return {"seconds": time.perf_counter() - begun, "why_not": why_not}
 
 
-def _no_clip(_: int) -> list[Any]:
+def _no_clips(_: int) -> list[Any]:
     return []  # the proof is there already, or is not needed
 
 

@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from dlc_assets.inference.chunks import PoseChunks
+from dlc_assets.inference.clips import clips_around
 from dlc_assets.inference.crops import crop_hashes, crop_of
 from dlc_assets.inference.precision import proof_of
 from dlc_assets.inference.releases import Releases, releases_of
@@ -33,7 +33,6 @@ from dlc_assets.training.models import ModelVersion, find_version
 
 if TYPE_CHECKING:
     from dlc_assets.engine.estimator import Estimator, PoseStream, Precision
-    from dlc_assets.video.decode import Crop
 
 
 class Estimators:
@@ -85,12 +84,12 @@ class Estimators:
         lab: Lab,
         version: ModelVersion,
         snapshot: str | None,
-        clip: Callable[[int], Sequence[np.ndarray]],
+        clips: Callable[[int], list[list[np.ndarray]]],
         log: Callable[[str], None],
     ) -> tuple[Estimator, str]:
         """Return the estimator in the precision that is right for *version*, and why that is not what was asked for, if so.
 
-        *clip* gives so many frames of a video, for a proof that is not made yet.
+        *clips* gives so many frames of videos, for a proof that is not made yet.
         """
         exact = self.of(version, snapshot)
         if self._wanted == "float32":
@@ -104,7 +103,7 @@ class Estimators:
             return exact, f"DeepLabCut's own runner is used: {exact.why_not_fast}"
         if snapshot not in {None, "best"}:
             return exact, "a precision is proven for the best snapshot only"
-        proof = proof_of(lab, version, exact, self.of(version, snapshot, reduced), reduced, clip, log)
+        proof = proof_of(lab, version, exact, self.of(version, snapshot, reduced), reduced, clips, log)
         if proof is None:
             return exact, f"{reduced} could not be compared with float32 yet: the animal was seen too rarely"
         return (self.of(version, snapshot, reduced), "") if proof.proven else (exact, proof.sentence())
@@ -226,9 +225,9 @@ def estimate_session(
             log(f"{session_key}: its poses by {version} are up to date")
             return existing, False
         snapshot = overrides.get("snapshot")
-        first = _parts(lab, session, recordings[0])[0]
+        _parts(lab, session, recordings[0])  # says what has changed since it was probed
         estimator, why = estimators.chosen(
-            lab, version, snapshot, lambda count: _clip(first, crop_of(lab, session, recordings[0]), count), log
+            lab, version, snapshot, lambda frames: clips_around(lab, session, recordings[0], frames, log), log
         )
         work = lab.layout.pose_work(version.model, version.version, session_key)
         if recompute:
@@ -389,13 +388,6 @@ def _parts(lab: Lab, session: SessionInfo, recording: RecordingInfo) -> list[Vid
         _check_unchanged(session, path, file.size, file.mtime_ns)
         parts.append(VideoPart(path, file.frame_count))
     return parts
-
-
-def _clip(part: VideoPart, crop: Crop | None, count: int) -> list[np.ndarray]:
-    """Return *count* frames from the middle of a video."""
-    from dlc_assets.video.decode import decode_video
-
-    return list(islice(decode_video(part.path, crop=crop, first=max(0, (part.frames - count) // 2)), count))
 
 
 def _check_unchanged(session: SessionInfo, path: Path, size: int, mtime_ns: int) -> None:

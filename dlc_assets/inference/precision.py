@@ -48,6 +48,7 @@ class PrecisionProof(BaseModel):
     error_float32: float
     error_reduced: float
     clip_frames: int
+    clips: int = 1
     poses: int
     bias: float
     bias_bodypart: str
@@ -95,27 +96,27 @@ def proof_of(
     exact: Estimator,
     reduced: Estimator,
     precision: str,
-    clip: Callable[[int], Sequence[np.ndarray]],
+    clips: Callable[[int], list[list[np.ndarray]]],
     log: Callable[[str], None],
 ) -> PrecisionProof | None:
     """Return the proof of *version* for *precision*, making it if nobody has; it is kept with the version and holds everywhere.
 
     Parameters
     ----------
-    clip
-        Gives so many frames of a video that follow one another.
+    clips
+        Gives so many frames in all, as clips of frames that follow one another (see `clips_around`).
 
     Returns
     -------
     PrecisionProof or None
-        None where *clip* and the labeled frames show too little of the animal to say anything; nothing is kept then.
+        None where the clips and the labeled frames show too little of the animal to say anything; nothing is kept then.
     """
     with hold(lab.layout.lock("precision", f"{version}-{precision}"), f"proving {precision} for {version}", log=log):
         kept = read_proof(version, precision)
         if kept is not None:
             return kept
         log(f"comparing {precision} with float32 for {version}, once")
-        proof = _compared(lab, version, exact, reduced, precision, clip(CLIP_FRAMES))
+        proof = _compared(lab, version, exact, reduced, precision, clips(CLIP_FRAMES))
         if proof is None:
             log(
                 f"{precision} could not be compared with float32: the animal was seen too rarely; float32 is taken this time"
@@ -127,30 +128,31 @@ def proof_of(
 
 
 def _compared(
-    lab: Lab, version: ModelVersion, exact: Estimator, reduced: Estimator, precision: str, clip: Sequence[np.ndarray]
+    lab: Lab, version: ModelVersion, exact: Estimator, reduced: Estimator, precision: str, clips: list[list[np.ndarray]]
 ) -> PrecisionProof | None:
     pictures, labels = _labeled(lab, version)
-    if not len(clip) or not pictures:
+    if not clips or not pictures:
         return None
     on_labels = [_poses(estimator, pictures) for estimator in (exact, reduced)]
-    on_clip = [_poses(estimator, clip) for estimator in (exact, reduced)]
+    on_clips = [[_poses(estimator, clip) for clip in clips] for estimator in (exact, reduced)]
     errors = [np.hypot(*np.moveaxis(poses[..., :2] - labels, -1, 0)) for poses in on_labels]
     known = ~np.isnan(errors[0])
     pcutoff = float(version.card["pcutoff"])
-    together = [np.concatenate(pair) for pair in zip(on_labels, on_clip, strict=True)]
+    together = [np.concatenate([labeled, *clip]) for labeled, clip in zip(on_labels, on_clips, strict=True)]
     sure = (together[0][..., 2] >= pcutoff) & (together[1][..., 2] >= pcutoff)
     if sure.sum() < _LEAST_POSES or not known.any():
         return None
     difference = together[1] - together[0]
     bias, part = _largest_bias(difference, sure)
-    jitters = _jitters(on_clip, pcutoff)
+    jitters = _jitters(list(zip(*on_clips, strict=True)), pcutoff)
     proof = PrecisionProof(
         precision=precision,
         proven=False,
         labeled_frames=len(pictures),
         error_float32=float(errors[0][known].mean()),
         error_reduced=float(errors[1][known].mean()),
-        clip_frames=len(clip),
+        clip_frames=sum(len(clip) for clip in clips),
+        clips=len(clips),
         poses=int(sure.sum()),
         bias=bias,
         bias_bodypart=exact.bodyparts[part],
@@ -202,11 +204,16 @@ def _largest_bias(difference: np.ndarray, sure: np.ndarray) -> tuple[float, int]
     return max(means), int(np.argmax(means))
 
 
-def _jitters(clips: Sequence[np.ndarray], pcutoff: float) -> tuple[float, float]:
-    """Return the mean way in px from frame to frame in each of two *clips*, where both are sure in both frames."""
-    sure = np.logical_and.reduce([clip[..., 2] >= pcutoff for clip in clips])
-    both = sure[1:] & sure[:-1]
-    if not both.any():
-        return 0.0, 0.0
-    first, second = (float(np.hypot(*np.moveaxis(np.diff(c[..., :2], axis=0), -1, 0))[both].mean()) for c in clips)
-    return first, second
+def _jitters(clips: Sequence[tuple[np.ndarray, ...]], pcutoff: float) -> tuple[float, float]:
+    """Return the mean way in px from frame to frame of each of two precisions, where both are sure in both frames.
+
+    *clips* holds the poses of each clip in both.
+    """
+    ways: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for clip in clips:
+        sure = np.logical_and.reduce([poses[..., 2] >= pcutoff for poses in clip])
+        both = sure[1:] & sure[:-1]
+        for of, poses in zip(ways, clip, strict=True):
+            of.append(np.hypot(*np.moveaxis(np.diff(poses[..., :2], axis=0), -1, 0))[both])
+    first, second = (np.concatenate(of) for of in ways)
+    return (float(first.mean()), float(second.mean())) if len(first) else (0.0, 0.0)

@@ -59,7 +59,7 @@ def version(lab: Lab) -> ModelVersion:
 def compared(lab: Lab, version: ModelVersion, exact: Tracks, reduced: Tracks) -> PrecisionProof | None:
     clip = [np.zeros((48, 64, 3), np.uint8)] * CLIP
     estimators: list[Any] = [exact, reduced]
-    return proof_of(lab, version, *estimators, "bfloat16", lambda count: clip[:count], lambda _: None)
+    return proof_of(lab, version, *estimators, "bfloat16", lambda count: [clip[:count]], lambda _: None)
 
 
 def test_what_hardly_differs_is_proven_with_its_figures(lab: Lab, version: ModelVersion) -> None:
