@@ -158,6 +158,9 @@ class PoseMetadata:
         The likelihood above which the model's makers trust a detection.
     scorer
         DeepLabCut's name for the network, the first level of its tables.
+    layout
+        Where each track lies in the file: ``{"tracks": [[individual, body part], ...], "first_frame", "row_group_frames"}``,
+        stated by whoever writes the file; None in files of earlier releases.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -184,6 +187,7 @@ class PoseMetadata:
     skeleton: list[list[str]] = field(default_factory=list)
     pcutoff: float | None = None
     scorer: str | None = None
+    layout: dict[str, Any] | None = None
 
     @property
     def fps(self) -> float | None:

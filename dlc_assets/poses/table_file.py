@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -37,6 +37,7 @@ Blocks = Callable[[int, int], np.ndarray]
 (last - first, tracks, 3), float32, x and y in px and the likelihood, NaN where nothing was found."""
 
 _VALUES = ("x", "y", "likelihood")
+_GROUPS_A_CALL = 2  # row groups that are decoded together: each call costs, and so does memory that was never touched
 _FLOAT = np.dtype("<f4")
 
 
@@ -86,7 +87,7 @@ def write_poses(
     times
         Shape (frames,), float64, s on the session's clock; finite.
     metadata
-        Is stored with the `data_version` of the content, whatever it states.
+        Is stored with the `data_version` of the content and the `layout` of the file, whatever it states.
     first_frame
         Number of the first frame, for a file that holds a later part of a recording.
 
@@ -105,9 +106,13 @@ def write_poses(
     with atomic_path(path) as partial, _ByTrack(len(names), len(times), partial.parent) as poses:
         poses.fill(blocks, first_frame, _where(metadata))
         version = _data_version(names, times, poses.hashes())
-        schema = arrow_schema().with_metadata(
-            {METADATA_KEY: replace(metadata, data_version=version).to_json().encode()}
-        )
+        layout = {
+            "tracks": [list(names[track]) for track in ordered],
+            "first_frame": first_frame,
+            "row_group_frames": ROW_GROUP_FRAMES,
+        }
+        stated = replace(metadata, data_version=version, layout=layout)
+        schema = arrow_schema().with_metadata({METADATA_KEY: stated.to_json().encode()})
         counts = [_Likelihoods(metadata.pcutoff) for _ in names]
         with pq.ParquetWriter(
             partial,
@@ -248,7 +253,9 @@ class PoseTableFile:
     def open(cls, path: Path) -> PoseTableFile:
         """Read the footer of the pose table at *path*; errors as `read_pose_metadata`."""
         footer = _footer(path)
-        return cls(path, footer, _metadata_of(path, footer), tuple(_indexed(path, footer)))
+        metadata = _metadata_of(path, footer)
+        row_groups = _laid_out(footer, metadata) or tuple(_indexed(path, footer))
+        return cls(path, footer, metadata, row_groups)
 
     @property
     def bodyparts(self) -> list[str]:
@@ -300,6 +307,7 @@ class PoseTableFile:
         import pyarrow.parquet as pq
 
         # not memory-mapped: no faster, and a store on a network share would turn a lost connection into a crash
+        self._check(row_groups)
         with pq.ParquetFile(self.path, metadata=self.footer) as parquet:
             return parquet.read_row_groups([group.number for group in row_groups], columns=columns)
 
@@ -323,28 +331,52 @@ class PoseTableFile:
             groups_of.setdefault((group.individual, group.bodypart), []).append(group)
         frames = sum(self._rows(group) for group in next(iter(groups_of.values())))
         values = np.empty((len(groups_of), len(_VALUES), frames), dtype=np.float32)
-        places = []
+        places: list[list[tuple[RowGroup, np.ndarray]]] = []
         for track, groups in zip(values, groups_of.values(), strict=True):
             start = 0
-            for group in groups:
-                places.append((group, track[:, start : start + self._rows(group)]))
+            for number, group in enumerate(groups):
+                if number % _GROUPS_A_CALL == 0:
+                    places.append([])
+                places[-1].append((group, track[:, start : start + self._rows(group)]))
                 start += self._rows(group)
-        # each processor takes whole row groups: less work, and better shared, than all of them in one call of pyarrow's
+        self._check(row_groups)
+        # each processor takes whole row groups: better shared than column by column in one call of pyarrow's
         workers = min(pa.cpu_count(), len(places))
-        with ThreadPoolExecutor(workers) as pool:
-            for done in [pool.submit(self._fill, places[first::workers]) for first in range(workers)]:
+        if workers < 2:
+            self._fill(places)
+            return list(groups_of), values
+        with ThreadPoolExecutor(workers - 1) as pool:
+            others = [pool.submit(self._fill, places[first::workers]) for first in range(1, workers)]
+            self._fill(places[::workers])
+            for done in others:
                 done.result()
         return list(groups_of), values
 
-    def _fill(self, places: Sequence[tuple[RowGroup, np.ndarray]]) -> None:
-        """Read row groups, each into its own place (3, rows)."""
+    def _fill(self, places: Sequence[Sequence[tuple[RowGroup, np.ndarray]]]) -> None:
+        """Read row groups, those of one call together, each into its own place (3, rows)."""
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.path, metadata=self.footer, pre_buffer=True) as parquet:
-            for group, place in places:
-                rows = parquet.read_row_group(group.number, columns=_VALUES, use_threads=False)
+        with pq.ParquetFile(self.path, metadata=self.footer) as parquet:
+            for together in places:
+                numbers = [group.number for group, _ in together]
+                rows = parquet.read_row_groups(numbers, columns=_VALUES, use_threads=False)
                 for column, name in enumerate(_VALUES):
-                    place[column] = rows[name].to_numpy()
+                    start = 0
+                    for _, place in together:
+                        place[column] = rows[name].slice(start, place.shape[1]).to_numpy()
+                        start += place.shape[1]
+
+    def _check(self, row_groups: Sequence[RowGroup]) -> None:
+        """Raise an InputError where the file's statistics say another thing of a row group than its stated layout."""
+        columns = _columns(self.footer)
+        for group in row_groups:
+            found = _statistics(self.path, self.footer.row_group(group.number), group.number, columns)
+            if found != group:
+                raise InputError(
+                    f"{self.path}: row group {group.number} holds {_named(found.individual, found.bodypart)} from frame "
+                    f"{found.first_frame} on, where the file says that it holds {_named(group.individual, group.bodypart)} from "
+                    f"frame {group.first_frame} on; another program has rewritten the file. Estimate the poses again, or restore it."
+                )
 
     def tracks(self, row_groups: Sequence[RowGroup]) -> list[Track]:
         """Return the tracks that *row_groups* make up."""
@@ -619,17 +651,40 @@ def _metadata_of(path: Path, footer: pq.FileMetaData) -> PoseMetadata:
         raise InputError(f"{path}: {error}") from error
 
 
+def _laid_out(footer: pq.FileMetaData, metadata: PoseMetadata) -> tuple[RowGroup, ...]:
+    """Return the row groups by the stated layout, without asking the statistics of each; empty where there is none that fits."""
+    layout = metadata.layout
+    if not layout or not layout["tracks"] or footer.num_row_groups % len(layout["tracks"]):
+        return ()
+    each = footer.num_row_groups // len(layout["tracks"])
+    return tuple(
+        RowGroup(
+            track * each + number, individual, bodypart, layout["first_frame"] + number * layout["row_group_frames"]
+        )
+        for track, (individual, bodypart) in enumerate(layout["tracks"])
+        for number in range(each)
+    )
+
+
 def _indexed(path: Path, footer: pq.FileMetaData) -> Iterator[RowGroup]:
-    place = {footer.schema.column(number).path: number for number in range(footer.num_columns)}
-    missing = [column.name for column in COLUMNS if column.name not in place]
+    columns = _columns(footer)
+    missing = [column.name for column in COLUMNS if column.name not in columns]
     if missing:
         raise InputError(f"{path}: the pose table lacks the columns {quoted(missing)}.")
     for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        individual, bodypart = (
-            _only_value(path, number, group.column(place[name])) for name in ("individual", "bodypart")
-        )
-        yield RowGroup(number, individual, bodypart, group.column(place["frame"]).statistics.min)
+        yield _statistics(path, footer.row_group(number), number, columns)
+
+
+def _columns(footer: pq.FileMetaData) -> dict[str, int]:
+    return {footer.schema.column(number).path: number for number in range(footer.num_columns)}
+
+
+def _statistics(path: Path, group: pq.RowGroupMetaData, number: int, columns: Mapping[str, int]) -> RowGroup:
+    """Return what a row group's statistics say that it holds."""
+    individual, bodypart = (
+        _only_value(path, number, group.column(columns[name])) for name in ("individual", "bodypart")
+    )
+    return RowGroup(number, individual, bodypart, group.column(columns["frame"]).statistics.min)
 
 
 def _only_value(path: Path, number: int, chunk: pq.ColumnChunkMetaData) -> str:

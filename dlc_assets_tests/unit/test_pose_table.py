@@ -17,6 +17,7 @@ from dlc_assets.poses import table_file
 from dlc_assets.poses.formats import tracks_from_dlc, tracks_to_dlc
 from dlc_assets.poses.schema import COLUMNS, METADATA_KEY, SCHEMA_VERSION, PoseMetadata, Track, arrow_schema
 from dlc_assets.poses.table_file import (
+    ROW_GROUP_FRAMES,
     PoseTableFile,
     pose_content_hash,
     read_pose_metadata,
@@ -306,6 +307,31 @@ def test_a_pose_table_that_another_program_rewrote_is_refused_rather_than_misrea
         read_pose_table(path, bodyparts="snout")
 
 
+def test_row_groups_in_another_order_than_the_file_states_are_refused_rather_than_misread(tmp_path: Path) -> None:
+    path = tmp_path / "top.parquet"
+    write_pose_table(path, [walk("", "snout", 5), walk("", "tail", 5)], np.arange(5.0), described(5))
+    with pq.ParquetFile(path) as file:
+        tail_first = pa.concat_tables([file.read_row_group(1), file.read_row_group(0)])
+    pq.write_table(tail_first, path, row_group_size=5)
+
+    with pytest.raises(InputError, match=r'body part "tail".* where the file says.* body part "snout"'):
+        read_pose_table(path, bodyparts="snout")
+
+
+def test_a_table_of_an_earlier_release_that_states_no_layout_is_read_by_its_statistics(tmp_path: Path) -> None:
+    path = tmp_path / "top.parquet"
+    tracks = [walk("", "snout", 5), walk("", "tail", 5)]
+    write_pose_table(path, tracks, np.arange(5.0), described(5))
+    with pq.ParquetFile(path) as file:
+        rows = file.read()
+    without = replace(read_pose_metadata(path), layout=None)
+    pq.write_table(rows.replace_schema_metadata({METADATA_KEY: without.to_json()}), path, row_group_size=5)
+
+    times, (tail,) = read_tracks(path, bodyparts="tail")
+    np.testing.assert_array_equal(tail.x, tracks[1].x)
+    np.testing.assert_array_equal(times, np.arange(5.0))
+
+
 def test_the_metadata_comes_back_as_it_was(tmp_path: Path) -> None:
     metadata = described(
         5,
@@ -321,7 +347,9 @@ def test_the_metadata_comes_back_as_it_was(tmp_path: Path) -> None:
     )
     written = write_pose_table(tmp_path / "top.parquet", [walk("", "snout", 5)], np.arange(5.0), metadata)
 
-    assert read_pose_metadata(tmp_path / "top.parquet") == replace(metadata, data_version=written.data_version)
+    layout = {"tracks": [["", "snout"]], "first_frame": 0, "row_group_frames": ROW_GROUP_FRAMES}
+    expected = replace(metadata, data_version=written.data_version, layout=layout)
+    assert read_pose_metadata(tmp_path / "top.parquet") == expected
     assert metadata.fps == pytest.approx(29.97003)
 
 
