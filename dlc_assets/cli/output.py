@@ -43,7 +43,7 @@ class Output:
     def say(self, line: str) -> None:
         """Print a line for people."""
         if not self.as_json:
-            self._out.print(line, highlight=False)
+            self._out.print(escape(line), highlight=False)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print a table for people."""
@@ -52,7 +52,8 @@ class Output:
         if not rows:
             self.say(f"{title}: none" if title else "no rows")
             return
-        table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
+        heads = (Column(escape(name), overflow="fold") for name in columns)
+        table = Table(*heads, title=escape(title), title_justify="left")
         for row in rows:
             table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
         self._out.print(table)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dlc_assets import commands
 from dlc_assets.cli import app
+from dlc_assets.cli.output import Output
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.launching import RunOutcome
 from dlc_assets_tests.conftest import environment_without_lab, use_lab
@@ -372,3 +373,11 @@ def test_two_labs_never_share_an_instance(lab: Path, tmp_path: Path, monkeypatch
     result = dlc_assets("export", "--lab", other)
     assert result.exit_code == 2
     assert f"belongs to the lab {lab}" in result.stderr
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(as_json=False)
+    output.say("the lab [m01]")
+    output.table("mice [wt]", ["a[b]"], [["c[/d]"]])
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("the lab [m01]", "mice [wt]", "a[b]", "c[/d]"))
