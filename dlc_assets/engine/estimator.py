@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dlc_assets.engine.detectors import DETECTOR
 from dlc_assets.engine.fast_path import HeatmapDecoding, Network, Shape, why_not, why_not_shape
 from dlc_assets.engine.network_training import resolved_device
 from dlc_assets.engine.openvino_network import OpenVinoNetwork, has_openvino, openvino_takes
 from dlc_assets.engine.runner import RunnerNetwork
 from dlc_assets.engine.torch_network import TorchNetwork
 from dlc_assets.engine.workspace import read_pytorch_config
-from dlc_assets.lab.errors import InputError
+from dlc_assets.lab.errors import InputError, SettingsError
 from dlc_assets.lab.settings import DynamicCropping
 from dlc_assets.video.decode import Crop, decode_video
 
@@ -37,7 +38,9 @@ class Estimator:
         Of the network's inside. DeepLabCut's own runner, which takes what the fast path does not, always has the float32 of
         DeepLabCut.
     dynamic
-        Dynamic cropping, which only DeepLabCut's runner does.
+        Dynamic cropping, which only DeepLabCut's runner does, and with bottom-up networks only.
+    detector
+        The snapshot of the detector of a top-down network; by default ``detector.pt`` beside *pytorch_config*.
 
     Attributes
     ----------
@@ -53,7 +56,9 @@ class Estimator:
     Raises
     ------
     InputError
-        The configuration or snapshot cannot be read or do not belong together, or the network is not a bottom-up one.
+        The configuration or a snapshot cannot be read or do not belong together, or the network needs another one's poses.
+    SettingsError
+        Dynamic cropping is asked for with a top-down network.
     EnvironmentProblem
         A GPU was asked for that this process does not see.
     """
@@ -67,13 +72,25 @@ class Estimator:
         batch_size: int | None = None,
         precision: Precision = "float32",
         dynamic: DynamicCropping | None = None,
+        detector: Path | None = None,
     ) -> None:
         self._config = read_pytorch_config(pytorch_config)
         method = str(self._config.get("method", "bu")).lower()
-        if method != "bu":
-            raise InputError(f'{pytorch_config}: expected a bottom-up network (method "bu"), got method "{method}".')
+        if method not in ("bu", "td"):
+            raise InputError(
+                f'{pytorch_config}: expected a bottom-up or a top-down network (method "bu" or "td"), got method "{method}",'
+                " which needs the poses of another network."
+            )
+        if dynamic is not None and method == "td":
+            raise SettingsError(
+                "Dynamic cropping is for bottom-up networks; this one is top-down, and its detector finds the animal in each"
+                " frame anyway. Leave dynamic cropping out."
+            )
         if not snapshot.is_file():
             raise InputError(f"There is no snapshot {snapshot}.")
+        detector = (detector or pytorch_config.with_name(DETECTOR)) if method == "td" else None
+        if detector is not None and not detector.is_file():
+            raise InputError(f"There is no snapshot {detector} of the detector, which this top-down network needs.")
         metadata = self._config["metadata"]
         self.bodyparts: tuple[str, ...] = tuple(metadata["bodyparts"])
         self.individuals: tuple[str, ...] = tuple(metadata["individuals"])
@@ -87,6 +104,7 @@ class Estimator:
             individuals=len(self.individuals),
             batch_size=1 if dynamic else batch_size or (_RUNNER_BATCH_GPU if on_gpu else _RUNNER_BATCH_CPU),
             dynamic=dynamic,
+            detector=detector,
         )
         self.why_not_fast = "dynamic cropping is on" if dynamic else why_not(self._config)
         self.resumable = dynamic is None

@@ -98,8 +98,8 @@ def why_not(pytorch_config: Mapping[str, Any]) -> str:
     """Return why the fast path does not take a network, empty where it does (for `why_not_shape`, see there)."""
     metadata = pytorch_config["metadata"]
     heads = pytorch_config["model"]["heads"]
-    if str(pytorch_config.get("method", "bu")).lower() != "bu":
-        return f"the network is not a bottom-up one (method {pytorch_config['method']})"
+    if str(pytorch_config.get("method", "bu")).lower() == "td":
+        return "the network is top-down: a detector finds the animal in each frame first"
     if len(metadata["individuals"]) > 1 or metadata.get("unique_bodyparts"):
         return "the project has several animals or unique body parts"
     if set(heads) != {"bodypart"}:

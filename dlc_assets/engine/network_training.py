@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import csv
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +13,22 @@ from types import ModuleType
 from typing import Any
 
 from dlc_assets.engine.chatter import chatter_logged
+from dlc_assets.engine.detectors import backbones_not_downloaded, flips_not_warned_of
+from dlc_assets.engine.memory_replay import MemoryReplay, remembering
+from dlc_assets.engine.training_checkpoint import Stage
+from dlc_assets.engine.training_watch import BatchStats, EpochStats, Fed, TrainingWatch
 from dlc_assets.engine.workspace import pytorch_config_file, read_pytorch_config
 from dlc_assets.lab.errors import EnvironmentProblem, InputError, SettingsError, did_you_mean
 
 _log = logging.getLogger(__name__)
 
+_DETECTOR_PREFIX = "snapshot-detector"
 _CHANNELS = "model.backbone_output_channels"
+
+# What torch says of full memory where it does not raise an error of its own kind for it.
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED", re.IGNORECASE
+)
 
 # Entries with a place of their own: stated twice, one of the two would be a lie in every record of the training.
 _SAID_ELSEWHERE = {
@@ -31,33 +39,17 @@ _SAID_ELSEWHERE = {
     "runner.snapshots.max_snapshots": "`training: {max_snapshots: ...}`",
     "train_settings.weight_init": "`weights`",
     "resume_training_from": "`weights`",
+    "detector.train_settings.epochs": "`training: {detector_epochs: ...}`",
+    "detector.train_settings.batch_size": "`training: {detector_batch_size: ...}`",
+    "detector.train_settings.weight_init": "`weights`",
+    "detector.resume_training_from": "`weights`",
+    "detector.model.type": "`detector`",
+    "detector.model.variant": "`detector`",
     "net_type": "`net_type`",
     "method": "`net_type`",
     "device": "`gpus` in lab.yaml",
     "metadata": "the project's body parts",
 }
-
-
-@dataclass(frozen=True)
-class EpochStats:
-    """One finished epoch.
-
-    Attributes
-    ----------
-    epoch, epochs
-        This one (from 1), and how many there will be.
-    validation
-        DeepLabCut's metrics on the validation frames (``rmse`` in px, ``rmse_pcutoff``, ``mAP``, ``mAR`` in %) and
-        ``loss``; empty after an epoch that was not validated.
-    seconds
-        What this epoch took.
-    """
-
-    epoch: int
-    epochs: int
-    train_loss: float
-    validation: dict[str, float]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +70,19 @@ class TrainedNetwork:
         As trained, and its file `pytorch_config_file`.
     learning_stats
         DeepLabCut's learning_stats.csv.
+    seconds
+        What training took, that of processes that were broken off included.
+    last_epoch
+        How many epochs were trained.
+    stopped_early
+        Whether that is fewer than asked for because `patience` was over.
+    resumed_at, detector_resumed_at
+        The epochs after which training (of the network, and before it of the detector) went on in a new process.
+    detector
+        The snapshot of a top-down network's detector: the best by its validation, where that can be measured (DeepLabCut needs
+        pycocotools for it), else the last; None for other networks.
+    detector_epoch
+        The epoch that `detector` comes from.
     """
 
     snapshot: Path
@@ -88,6 +93,12 @@ class TrainedNetwork:
     learning_stats: Path
     seconds: float
     other_snapshots: Mapping[int, Path] = field(default_factory=dict)
+    last_epoch: int | None = None
+    stopped_early: bool = False
+    resumed_at: tuple[int, ...] = ()
+    detector_resumed_at: tuple[int, ...] = ()
+    detector: Path | None = None
+    detector_epoch: int | None = None
 
 
 def configured(pytorch_config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,10 +124,19 @@ def train_network(
     device: str | None,
     on_epoch: Callable[[EpochStats], None],
     max_snapshots: int = 5,
+    patience: int | None = None,
+    resume: bool = False,
+    on_batch: Callable[[BatchStats], None] = lambda _: None,
+    log: Callable[[str], None] = _log.info,
+    detector_weights_file: Path | None = None,
+    detector_epochs: int = 1,
+    detector_batch_size: int = 1,
+    replay: MemoryReplay | None = None,
 ) -> TrainedNetwork:
-    """Train the network of a project that `workspace.make_training_dataset` made, in place, from the first epoch.
+    """Train the network of a project that `workspace.make_training_dataset` made, in place.
 
-    Snapshots of an earlier attempt in the same project are removed first: DeepLabCut would count them among the new.
+    Training that is broken off, however that happens, leaves a checkpoint of the last epochs. Snapshots of an earlier attempt that is
+    not gone on from are removed first: DeepLabCut would count them among the new.
 
     Parameters
     ----------
@@ -130,32 +150,62 @@ def train_network(
         Called after each epoch; an exception that it raises ends the training and comes out of here.
     max_snapshots
         How many snapshots are kept, the best among them.
+    patience
+        Stop at a validation when none was better for so many epochs; None trains to the end.
+    resume
+        Go on from the checkpoint that an earlier attempt with the same arguments left in this project; without one, begin.
+    on_batch
+        Called after each batch, as `on_epoch`.
+    log
+        Gets a sentence where training goes on or stops early.
+    detector_weights_file, detector_epochs, detector_batch_size
+        For the detector of a top-down network, which is trained first; from `weights.initial_detector_weights`. Others ignore them.
+    replay
+        What the network should remember of the SuperAnimal that it starts from.
 
     Raises
     ------
     SettingsError, InputError, EnvironmentProblem
         Before training starts.
+    EnvironmentProblem
+        The memory, or the disk, is full.
     """
     config_file = pytorch_config_file(project_root)
     written = read_pytorch_config(config_file)
     changes = _all_changes(written, pytorch_config)
     changes.setdefault("runner.eval_interval", _eval_interval(epochs, written["runner"]["eval_interval"]))
     _applied(_complete(written), changes)  # says what is wrong before anything is changed
-    if weights_file is not None and not weights_file.is_file():
-        raise InputError(f"There is no file {weights_file} to start training from.")
+    for file in (weights_file, detector_weights_file):
+        if file is not None and not file.is_file():
+            raise InputError(f"There is no file {file} to start training from.")
     device = resolved_device(device)
     if device == "cpu":
         changes.setdefault("train_settings.dataloader_workers", 0)  # they would take the cores that the network needs
     changes["train_settings.seed"] = seed
     changes["runner.snapshots.max_snapshots"] = max_snapshots  # DeepLabCut's own limit leaves the best one out
-    _remove_leftovers(config_file.parent)
+    if written.get("detector"):
+        interval = _eval_interval(detector_epochs, written["detector"]["runner"]["eval_interval"])
+        changes.setdefault("detector.runner.eval_interval", interval)
+        if device == "cpu":
+            changes.setdefault("detector.train_settings.dataloader_workers", 0)
+        changes["detector.runner.snapshots.max_snapshots"] = 1
+    if not resume:
+        _remove_leftovers(config_file.parent)
 
-    watch = _EpochWatch(config_file.with_name("learning_stats.csv"), on_epoch)
-    begun = time.monotonic()
+    watch = TrainingWatch(
+        config_file.parent, resume=resume, patience=patience, on_epoch=on_epoch, on_batch=on_batch, log=log
+    )
     with chatter_logged():
         from deeplabcut.pose_estimation_pytorch.apis import training
 
-        with _own_logging(training, watch):
+        with (
+            _own_logging(training),
+            watch.following(training),
+            backbones_not_downloaded(),
+            flips_not_warned_of(written),
+            remembering(config_file, replay),
+            _saying_when_memory_is_full(watch.fed, {"pose": batch_size, "detector": detector_batch_size}, written),
+        ):
             training.train_network(
                 project_root / "config.yaml",
                 shuffle=1,
@@ -164,9 +214,13 @@ def train_network(
                 batch_size=batch_size,
                 epochs=epochs,
                 save_epochs=save_epochs,
+                detector_path=detector_weights_file,
+                detector_batch_size=detector_batch_size,
+                detector_epochs=detector_epochs,
+                detector_save_epochs=save_epochs,
                 pytorch_cfg_updates=changes,
             )
-    return _trained(config_file, time.monotonic() - begun, max_snapshots)
+    return _trained(config_file, watch, max_snapshots)
 
 
 def resolved_device(device: str | None) -> str:
@@ -191,14 +245,16 @@ def resolved_device(device: str | None) -> str:
     return device
 
 
-def _trained(config_file: Path, seconds: float, max_snapshots: int) -> TrainedNetwork:
+def _trained(config_file: Path, watch: TrainingWatch, max_snapshots: int) -> TrainedNetwork:
     from deeplabcut.pose_estimation_pytorch.data.snapshots import list_snapshots
 
-    config = read_pytorch_config(config_file)
+    config = _without_starting_point(read_pytorch_config(config_file))
     prefix = config["runner"].get("snapshot_prefix") or "snapshot"
     by_choice = list_snapshots(config_file.parent, prefix, best_in_last=True)
     by_epoch = list_snapshots(config_file.parent, prefix, best_in_last=False)
     others = {found.epochs: found.path for found in by_epoch if found.path != by_choice[-1].path}
+    ended = watch.results["pose"]
+    detectors = list_snapshots(config_file.parent, _DETECTOR_PREFIX) if config.get("detector") else []
     return TrainedNetwork(
         snapshot=by_choice[-1].path,
         last_snapshot=by_epoch[-1].path,
@@ -206,13 +262,27 @@ def _trained(config_file: Path, seconds: float, max_snapshots: int) -> TrainedNe
         pytorch_config=config,
         pytorch_config_file=config_file,
         learning_stats=config_file.with_name("learning_stats.csv"),
-        seconds=seconds,
+        seconds=sum(stage.seconds for stage in watch.results.values()),
         other_snapshots=dict(sorted(others.items())[max(0, len(others) + 1 - max_snapshots) :]),
+        last_epoch=ended.epoch,
+        stopped_early=ended.stopped_early,
+        resumed_at=ended.resumed_at,
+        detector_resumed_at=watch.results["detector"].resumed_at if "detector" in watch.results else (),
+        detector=detectors[-1].path if detectors else None,
+        detector_epoch=detectors[-1].epochs if detectors else None,
     )
 
 
+def _without_starting_point(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration without the files of this machine that memory replay began with."""
+    for part in (config, config.get("detector") or {}):
+        if part.get("train_settings", {}).get("weight_init"):
+            part["train_settings"]["weight_init"] = None
+    return config
+
+
 def _remove_leftovers(train_folder: Path) -> None:
-    for pattern in ("snapshot-*.pt", "learning_stats.csv", "train.txt"):
+    for pattern in ("snapshot-*.pt", "learning_stats*.csv", "train.txt"):
         for leftover in train_folder.glob(pattern):
             leftover.unlink()
 
@@ -234,9 +304,9 @@ def _all_changes(pytorch_config: Mapping[str, Any], overrides: Mapping[str, Any]
     known = set(_paths(complete))
     for path in overrides:
         _check_path(path, known)
-    changes = dict(overrides)
+    changes = {path: _as_number(path, value, _at(complete, path)) for path, value in overrides.items()}
     if any(path == "model.backbone" or path.startswith("model.backbone.") for path in overrides):
-        changed = _applied(complete, overrides, check=False)
+        changed = _applied(complete, changes, check=False)
         for path, value in _fitting_channels(changed, complete["model"]["backbone_output_channels"]).items():
             if not any(path == said or path.startswith(f"{said}.") for said in overrides):
                 changes[path] = value
@@ -245,7 +315,7 @@ def _all_changes(pytorch_config: Mapping[str, Any], overrides: Mapping[str, Any]
 
 def _complete(pytorch_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with every entry that DeepLabCut knows, also those that its file leaves out."""
-    with chatter_logged():
+    with chatter_logged(), flips_not_warned_of(pytorch_config):
         from deeplabcut.pose_estimation_pytorch.config.pose import PoseConfig
 
         return dict(PoseConfig.from_dict(copy.deepcopy(dict(pytorch_config))).to_dict(normalize=True))
@@ -283,10 +353,36 @@ def _applied(complete: Mapping[str, Any], changes: Mapping[str, Any], *, check: 
     import pydantic
 
     try:
-        return _complete(config)
+        complete = _complete(config)
     except pydantic.ValidationError as err:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in err.errors())
         raise SettingsError(f"pytorch_config: DeepLabCut refuses these values: {wrong}.") from err
+    _check_crops(complete)
+    return complete
+
+
+def _as_number(path: str, value: Any, before: Any) -> Any:
+    """Return *value* as a number where there was one: YAML takes 1e-4, without a point, for a text."""
+    if not isinstance(value, str) or isinstance(before, bool) or not isinstance(before, int | float):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise SettingsError(f'pytorch_config: {path} is a number ({before}), got "{value}".') from None
+
+
+def _check_crops(config: Mapping[str, Any]) -> None:
+    for name, head in config["model"]["heads"].items():
+        made_for = head.get("input_size")
+        for use in ("train", "inference") if made_for else ():
+            crop = config["data"][use].get("top_down_crop") or {}
+            size = [crop.get("width", 256), crop.get("height", 256)]
+            if size != list(made_for):
+                raise SettingsError(
+                    f"pytorch_config: data.{use}.top_down_crop is {size[0]} x {size[1]} px, but the head {name} of this net is made"
+                    f" for pictures of {made_for[0]} x {made_for[1]} px. Leave the crop as it is, or take a net with heatmaps"
+                    " (top_down_...)."
+                )
 
 
 def _fitting_channels(config: Mapping[str, Any], channels_before: int) -> dict[str, Any]:
@@ -298,6 +394,8 @@ def _fitting_channels(config: Mapping[str, Any], channels_before: int) -> dict[s
             value = _at(config, path)
             if isinstance(value, list) and value and value[0] == channels_before:
                 changes[path] = [channels, *value[1:]]
+        elif path.endswith(".in_channels") and _at(config, path) == channels_before:
+            changes[path] = channels
     return changes
 
 
@@ -334,44 +432,60 @@ def _backbone_channels(backbone: Mapping[str, Any]) -> int:
 # ---- following the training
 
 
-class _EpochWatch(logging.Handler):
-    """Calls *on_epoch* at each line in which DeepLabCut says that an epoch is over."""
+@contextlib.contextmanager
+def _saying_when_memory_is_full(
+    fed: Fed, batch_sizes: Mapping[Stage, int], config: Mapping[str, Any]
+) -> Iterator[None]:
+    import torch
 
-    _over = re.compile(r"Epoch (\d+)/(\d+) \(lr=[^)]*\), train loss (\S+?)(,|$)")
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise EnvironmentProblem(_memory_words(fed, batch_sizes[fed.stage], config, error)) from error
 
-    def __init__(self, learning_stats: Path, on_epoch: Callable[[EpochStats], None]) -> None:
-        super().__init__(logging.INFO)
-        self._learning_stats, self._on_epoch = learning_stats, on_epoch
-        self._last = time.monotonic()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        over = self._over.match(record.getMessage())
-        if over is None:
-            return
-        now = time.monotonic()
-        seconds, self._last = now - self._last, now
-        epoch, epochs, loss = int(over[1]), int(over[2]), float(over[3])
-        self._on_epoch(EpochStats(epoch, epochs, loss, self._validation(epoch), seconds))
+def _memory_words(fed: Fed, used: int, config: Mapping[str, Any], error: Exception) -> str:
+    said = str(error).partition("\n")[0].rstrip(".")
+    size = f"{fed.width} x {fed.height} px"
+    if fed.validating:
+        return (
+            f"Out of memory in the validation of epoch {fed.epoch}, which shows whole frames one by one, here {size} ({said}). A smaller "
+            "batch does not help there: use a GPU with more free memory (nvidia-smi says who takes it), or a smaller net_type. What "
+            "was trained so far is kept: run this again to go on."
+        )
+    key = "detector_batch_size" if fed.stage == "detector" else "batch_size"
+    begun = f"Out of memory in epoch {fed.epoch} of training with {key} {used} and pictures of {size} ({said})."
+    if used > 1:
+        return (
+            f"{begun} Try half of it: `training: {{{key}: {used // 2}}}` in the model specification. nvidia-smi says who else takes "
+            "memory of the GPU."
+        )
+    smaller = ", ".join(f"{path}: {length}" for path, length in _half_the_size(fed, config).items())
+    return (
+        f"{begun} There is no smaller batch. Try smaller pictures: `pytorch_config: {{{smaller}}}` in the model specification; or a "
+        "smaller network, or a GPU with more free memory."
+    )
 
-    def _validation(self, epoch: int) -> dict[str, float]:
-        with self._learning_stats.open(newline="") as stream:
-            row = next((row for row in csv.DictReader(stream) if int(row["step"]) == epoch), {})
-        found = {
-            key.removeprefix("metrics/test."): value for key, value in row.items() if key.startswith("metrics/test.")
-        }
-        found["loss"] = row.get("losses/eval.total_loss", "")
-        return {key: float(value) for key, value in found.items() if value}
+
+def _half_the_size(fed: Fed, config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the entries of pytorch_config.yaml that make the training's pictures half as large."""
+    if fed.stage == "detector":
+        return {"detector.data.train.collate.max_short_side": min(fed.width, fed.height) // 2}
+    block = "top_down_crop" if config["data"]["train"].get("top_down_crop") else "crop_sampling"
+    return {f"data.train.{block}.{side}": length // 2 for side, length in fed.sides.items()}
 
 
 @contextlib.contextmanager
-def _own_logging(training: ModuleType, watch: logging.Handler) -> Iterator[None]:
-    """Send DeepLabCut's training log to its train.txt and to *watch*, and leave the process' logging as it was.
+def _own_logging(training: ModuleType) -> Iterator[None]:
+    """Send DeepLabCut's training log to its train.txt, and leave the process' logging as it was.
 
     DeepLabCut would close every handler of the root logger at the start and leave it without any at the end.
     """
     root = logging.getLogger()
     level, ours = root.level, list(root.handlers)
-    theirs: list[logging.Handler] = [watch]
+    theirs: list[logging.Handler] = []
 
     def to_file(path: Path) -> None:
         handler = logging.FileHandler(path, mode="a")
@@ -387,7 +501,6 @@ def _own_logging(training: ModuleType, watch: logging.Handler) -> Iterator[None]
     training.setup_file_logging, training.destroy_file_logging = to_file, lambda: None  # type: ignore[attr-defined]  # a module's own functions
     for handler in ours:
         handler.addFilter(loud_enough)
-    root.addHandler(watch)
     root.setLevel(min(level, logging.INFO) or logging.INFO)  # its epochs are said at INFO
     try:
         yield

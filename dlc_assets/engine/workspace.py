@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import pickle
+import random
+import re
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,27 @@ import numpy as np
 import yaml
 
 from dlc_assets.engine.chatter import chatter_logged
+from dlc_assets.engine.detectors import FLIP_WARNING
+from dlc_assets.engine.net_types import ChosenNetwork, chosen_network, known_net_types
 from dlc_assets.lab.errors import InputError, SettingsError, did_you_mean
 
+__all__ = ["ProjectContent", "known_net_types", "make_training_dataset", "pytorch_config_file", "read_pytorch_config"]
+
+_PLAIN_NET = "resnet_50"  # DeepLabCut makes every project with it
 _SHUFFLE = 1  # a project made here holds one split and one network
 _LABELS_KEY = "df_with_missing"  # the key under which DeepLabCut keeps tables in its h5 files
 
 ImageKey = tuple[str, str]
 """Folder and file name: what DeepLabCut knows an image by."""
+
+
+class _Yaml(yaml.SafeLoader):
+    """Reads ``1e-05`` as the number that DeepLabCut means by it, which for YAML 1.1 is a text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -49,19 +66,52 @@ class ProjectContent:
     validation: Sequence[int]
 
 
-def known_net_types() -> list[str]:
-    """Return the nets that can be trained: DeepLabCut's single-animal bottom-up ones.
+def superanimal_bodyparts(superanimal: str) -> list[str]:
+    """Return the body parts of a SuperAnimal, as DeepLabCut's own file lists them; costs no import of DeepLabCut."""
+    file = _deeplabcut_folder() / "modelzoo" / "project_configs" / f"{superanimal}.yaml"
+    return [str(name) for name in yaml.safe_load(file.read_text(encoding="utf-8"))["bodyparts"]]
 
-    Read from the names of DeepLabCut's own configuration files, so that it costs no import of DeepLabCut.
+
+def check_bodyparts(chosen: ChosenNetwork, bodyparts: Sequence[str]) -> None:
+    """Check that the heads of a SuperAnimal, where they are taken over, know the project's *bodyparts* by the same names.
+
+    Raises
+    ------
+    SettingsError
+        Names those that it does not know.
     """
-    return sorted(path.stem for path in (_net_configurations() / "backbones").glob("*.yaml"))
+    if not chosen.with_heads:
+        return
+    assert chosen.superanimal is not None
+    known = superanimal_bodyparts(chosen.superanimal)
+    strange = [f"{name}{did_you_mean(name, known)}" for name in bodyparts if name not in known]
+    if strange:
+        raise SettingsError(
+            f"weights: the heads of {chosen.superanimal} are taken over body part by body part, by equal names, and these of"
+            f" the project are none of its: {'; '.join(strange)}. It knows: {', '.join(known)}. Say `weights_part: backbone`"
+            " to begin with its backbone alone, or leave these body parts out of the project."
+        )
 
 
-def make_training_dataset(destination: Path, content: ProjectContent, *, net_type: str) -> dict[str, Any]:
+def make_training_dataset(
+    destination: Path,
+    content: ProjectContent,
+    *,
+    net_type: str,
+    detector: str | None = None,
+    weights: str = "random",
+    weights_part: str = "all",
+    memory_replay: bool = False,
+) -> dict[str, Any]:
     """Build a complete DeepLabCut project in *destination*, an existing empty folder that may be moved afterwards.
 
     Images and labels are copied in, then DeepLabCut's ``create_training_dataset`` runs with exactly the split of
     *content* (its "test" frames are the validation frames). Nothing is downloaded.
+
+    Parameters
+    ----------
+    net_type, detector, weights, weights_part, memory_replay
+        As in a model specification. Of the weights only a SuperAnimal matters here, whose heads bring their architecture along.
 
     Returns
     -------
@@ -72,38 +122,53 @@ def make_training_dataset(destination: Path, content: ProjectContent, *, net_typ
     Raises
     ------
     SettingsError
-        Unknown net, or one that is not for single animals, bottom-up.
+        A network that is unknown or cannot be trained here, or settings of it that do not go together.
     InputError
         An image or label that cannot be used, or a split that DeepLabCut did not take over as it was asked.
     """
-    _check_net_type(net_type)
+    chosen = chosen_network(
+        net_type,
+        detector=detector,
+        weights=weights,
+        weights_part=weights_part,
+        memory_replay=memory_replay,
+        bodyparts=content.bodyparts,
+    )
+    check_bodyparts(chosen, content.bodyparts)
     split = _checked_split(content)
-    _write_config(destination, content, net_type, split)
+    _write_config(destination, content, split)
     _write_labeled_data(destination, content, split["train"] | split["validation"])
-    with chatter_logged():
+    with chatter_logged(), warnings.catch_warnings():
         from deeplabcut import __version__, create_training_dataset
         from deeplabcut.core.deprecation import DLCDeprecationWarning
         from deeplabcut.core.engine import Engine
 
         # DeepLabCut's indices count the rows of its own merged table, which it sorts by folder and name.
         rows = {key: row for row, key in enumerate(sorted(split["train"] | split["validation"]))}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DLCDeprecationWarning)  # it warns of old names that it uses itself
-            create_training_dataset(
-                str(destination / "config.yaml"),
-                Shuffles=[_SHUFFLE],
-                trainIndices=[sorted(rows[key] for key in split["train"])],
-                testIndices=[sorted(rows[key] for key in split["validation"])],
-                net_type=net_type,
-                engine=Engine.PYTORCH,
-                userfeedback=False,
-            )
+        warnings.simplefilter("ignore", DLCDeprecationWarning)  # it warns of old names that it uses itself
+        warnings.filterwarnings(
+            "ignore", message=FLIP_WARNING
+        )  # right for detectors, which are the only ones to flip here
+        create_training_dataset(
+            str(destination / "config.yaml"),
+            Shuffles=[_SHUFFLE],
+            trainIndices=[sorted(rows[key] for key in split["train"])],
+            testIndices=[sorted(rows[key] for key in split["validation"])],
+            net_type=_PLAIN_NET if _has_own_configuration(chosen) else net_type,
+            detector_type=None if _has_own_configuration(chosen) else chosen.detector,
+            engine=Engine.PYTORCH,
+            userfeedback=False,
+        )
+        if _has_own_configuration(chosen):
+            _write_own_configuration(destination, chosen)
+        _fit_crops(pytorch_config_file(destination))
+        pytorch_config = _without_location(pytorch_config_file(destination))
     _check_written_split(destination, content.scorer, split)
     return {
         "image_count": len(rows),
         "train": len(split["train"]),
         "validation": len(split["validation"]),
-        "pytorch_config": _without_location(pytorch_config_file(destination)),
+        "pytorch_config": pytorch_config,
         "deeplabcut_version": str(__version__),
     }
 
@@ -134,7 +199,7 @@ def read_pytorch_config(path: Path) -> dict[str, Any]:
         It is missing, not YAML, or not a mapping.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
     except (OSError, yaml.YAMLError) as err:
         raise InputError(f"Expected DeepLabCut's pytorch_config.yaml at {path}, but it cannot be read: {err}") from err
     if not isinstance(config, dict):
@@ -142,26 +207,96 @@ def read_pytorch_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _net_configurations() -> Path:
+def _deeplabcut_folder() -> Path:
     spec = importlib.util.find_spec("deeplabcut")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("deeplabcut is not installed")
-    return Path(next(iter(spec.submodule_search_locations))) / "pose_estimation_pytorch" / "config"
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _check_net_type(net_type: str) -> None:
-    known = known_net_types()
-    if net_type in known:
+def _has_own_configuration(chosen: ChosenNetwork) -> bool:
+    """Tell whether ``create_training_dataset`` cannot make the configuration of a network.
+
+    For single animals it gives part affinity fields no graph, and with the heads of a SuperAnimal it writes this machine's paths.
+    """
+    return chosen.with_heads or chosen.net.fewest_bodyparts > 1
+
+
+def _write_own_configuration(destination: Path, chosen: ChosenNetwork) -> None:
+    from deeplabcut.pose_estimation_pytorch.config.pose import PoseConfig
+
+    config_file = pytorch_config_file(destination)
+    if chosen.with_heads:
+        config = superanimal_configuration(destination / "config.yaml", config_file, chosen)
+    else:
+        with _same_random_numbers():  # many body parts: DeepLabCut draws which pairs of them are joined
+            config = PoseConfig.build(
+                destination / "config.yaml",
+                config_file,
+                net_type=chosen.net.name,
+                top_down=False,
+                multi_animal=True,
+            )
+    config_file.unlink()
+    config.to_yaml(config_file)
+
+
+def _fit_crops(config_file: Path) -> None:
+    """Let the detector's boxes be cut out in the size that the head is made for.
+
+    DeepLabCut writes its own default, 256 px, over the size that RTMPose's configuration asks for; its largest could not be trained.
+    """
+    from deeplabcut.pose_estimation_pytorch.config.pose import PoseConfig
+
+    config = PoseConfig.from_yaml(config_file).to_dict(normalize=True)
+    size = next((head["input_size"] for head in config["model"]["heads"].values() if "input_size" in head), None)
+    if size is None:
         return
-    others = {path.stem for path in _net_configurations().glob("*/*.yaml")} - set(known)
-    if net_type in others or net_type.removeprefix("top_down_") in known:
-        raise SettingsError(
-            f'net_type "{net_type}" needs a detector or is made for several animals; only nets that find one animal in'
-            f" the whole frame (single-animal, bottom-up) can be trained for now: {', '.join(known)}."
-        )
-    raise SettingsError(
-        f'net_type "{net_type}" is no net of DeepLabCut.{did_you_mean(net_type, known)} Known: {", ".join(known)}.'
+    for use in ("train", "inference"):
+        crop = config["data"][use].get("top_down_crop") or {}
+        config["data"][use]["top_down_crop"] = {**crop, "width": size[0], "height": size[1]}
+    config_file.unlink()
+    PoseConfig.from_dict(config).to_yaml(config_file)
+
+
+def superanimal_configuration(project_config: Path, config_file: Path, chosen: ChosenNetwork) -> Any:
+    """Return DeepLabCut's `PoseConfig` for going on with a SuperAnimal and its heads; the weights are not named in it."""
+    import numpy as np
+    from deeplabcut.core.config import ProjectConfig
+    from deeplabcut.core.weight_init import WeightInitialization
+    from deeplabcut.pose_estimation_pytorch.config.pose import PoseConfig
+
+    assert chosen.superanimal is not None
+    bodyparts = list(ProjectConfig.from_yaml(project_config).bodyparts)
+    known = superanimal_bodyparts(chosen.superanimal)
+    config = PoseConfig.build_for_superanimal_finetune(
+        ProjectConfig.from_yaml(project_config),
+        model_name=chosen.net.network,
+        detector_name=chosen.detector,
+        pose_config_path=config_file,
+        weight_init=WeightInitialization(
+            dataset=chosen.superanimal,
+            with_decoder=True,
+            memory_replay=chosen.memory_replay,
+            conversion_array=np.array([known.index(name) for name in bodyparts]),
+            bodyparts=bodyparts,
+        ),
     )
+    config.train_settings.weight_init = None
+    for head in config.model.heads.values():
+        if "out_channels" in head:  # RTMPose's, which DeepLabCut leaves at the number that its SuperAnimal has
+            head["out_channels"] = len(known if chosen.memory_replay else bodyparts)
+    return config
+
+
+@contextlib.contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    before = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def _checked_split(content: ProjectContent) -> dict[str, set[ImageKey]]:
@@ -205,9 +340,7 @@ def _check_positions(source: Path, positions: np.ndarray, bodyparts: int) -> Non
         raise InputError(f"{source} has no labeled body part: label it, or leave it out of the label set.")
 
 
-def _write_config(
-    destination: Path, content: ProjectContent, net_type: str, split: Mapping[str, set[ImageKey]]
-) -> None:
+def _write_config(destination: Path, content: ProjectContent, split: Mapping[str, set[ImageKey]]) -> None:
     folders = sorted({folder for keys in split.values() for folder, _ in keys})
     train, total = len(split["train"]), len(split["train"]) + len(split["validation"])
     with chatter_logged():
@@ -226,7 +359,7 @@ def _write_config(
             pcutoff=content.pcutoff,
             TrainingFraction=[round(train / total, 2)],  # as create_training_dataset rounds it
             iteration=0,
-            default_net_type=net_type,
+            default_net_type=_PLAIN_NET,
             default_augmenter="albumentations",
             snapshotindex=-1,
             batch_size=8,

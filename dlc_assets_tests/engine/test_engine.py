@@ -193,18 +193,10 @@ def test_an_unknown_net_is_named_with_its_neighbour(content: ProjectContent, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("net", ["rtmpose_s", "top_down_resnet_50", "dlcrnet_stride16_ms5"])
-def test_a_net_for_several_animals_or_with_a_detector_is_refused(
-    content: ProjectContent, tmp_path: Path, net: str
-) -> None:
-    with pytest.raises(SettingsError, match="single-animal, bottom-up"):
-        make_training_dataset(tmp_path, content, net_type=net)
-
-
 def test_known_nets_are_nets_of_deeplabcut() -> None:
     from deeplabcut.pose_estimation_pytorch import available_models
 
-    assert {"resnet_50", "hrnet_w32", "cspnext_s"} <= set(known_net_types()) <= set(available_models())
+    assert {"resnet_50", "hrnet_w32", "cspnext_s", "rtmpose_s"} <= set(known_net_types()) <= set(available_models())
 
 
 def test_an_image_that_deeplabcut_leaves_out_is_named(
@@ -313,7 +305,8 @@ def test_channels_stated_by_the_lab_are_left_alone(trained: Trained) -> None:
         ({"data.train.hflipp": True}, r'no entry "data.train.hflipp".*mean "data.train.hflip"'),
         ({"model.backbone.model_name": "resnet19"}, r'"resnet19" is no network of timm.*resnet1'),
         ({"model.backbone.model_name": "vit_tiny_patch16_224"}, "cannot use .*vit_tiny"),
-        ({"runner.eval_interval": "often"}, "runner.eval_interval.*integer"),
+        ({"runner.eval_interval": "often"}, r'runner.eval_interval is a number \(\d+\), got "often"'),
+        ({"runner.eval_interval": [1]}, "runner.eval_interval.*integer"),
         ({"train_settings.epochs": 5}, "set by `training: {epochs"),
         ({"metadata.bodyparts": ["x"]}, "metadata.bodyparts is set by the project's body parts"),
     ],

@@ -62,7 +62,7 @@ def test_the_default_preparation_of_a_single_animal_network_is_taken() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "why"),
     [
-        ("method", "td", "not a bottom-up one"),
+        ("method", "td", "the network is top-down"),
         ("metadata.individuals", ["a", "b"], "several animals"),
         ("metadata.unique_bodyparts", ["corner"], "unique body parts"),
         ("model.heads.identity", {}, "heads bodypart, identity"),
