@@ -1,7 +1,8 @@
 """The labels that people made: an external asset, observed and never written.
 
-See https://docs.dagster.io/guides/build/assets/external-assets. Its data version is the hash of the labels that one model uses, so that
-relabeling a frame marks exactly the training datasets of the models that use it.
+See https://docs.dagster.io/guides/build/assets/external-assets. Its data version is the hash of the labels that one model learns from or
+is checked on, so that relabeling a frame marks exactly the training datasets of the models that use it. Benchmark frames only score: a
+corrected label of one marks no dataset.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dagster as dg
 
 from dlc_assets.lab.lab import Lab
 from dlc_assets.partitions import models
-from dlc_assets.training.dataset import label_counts, label_set_of
+from dlc_assets.training.dataset import label_counts, label_set_of, labels_version
 
 LABEL_SET = dg.AssetKey("label_set")
 
@@ -39,5 +40,5 @@ def observe_labels(lab: Lab, model: str) -> dg.AssetObservation:
             "dropped frames": sum(row["dropped"] for row in rows),
             "project": dg.MetadataValue.path(str(labels.project.config_path)),
         },
-        tags={"dagster/data_version": labels.content_hash},
+        tags={"dagster/data_version": labels_version(lab, model, labels)},
     )

@@ -31,7 +31,7 @@ def _listed(sentences: list[str], severity: dg.AssetCheckSeverity, good: str) ->
 
 
 def labels_all_used(manifest: Manifest) -> Outcome:
-    """Say which labeled frames were not used, and why."""
+    """Say which labeled frames were not used, and why, and which labels should be mended."""
     return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "every labeled frame that was found is used")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import functools
 import io
 import math
@@ -13,12 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from dlc_assets.lab.errors import InputError, NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.files import content_hash, sha256_file
+from dlc_assets.lab.specification import FrameRule
 from dlc_assets.training.project import DlcProject
 
 if TYPE_CHECKING:
@@ -27,9 +30,15 @@ if TYPE_CHECKING:
 _HEADER = ("scorer", "individuals", "bodyparts", "coords")
 _EMPTY_CELLS = {"", "na", "nan", "none", "null"}
 _SAME_PX = 1e-3  # h5 and csv of one table agree to this
-_OUTSIDE_PX = 1.0
 _EXAMPLES_PER_REASON = 3
 _MULTI_ANIMAL = "labels of several animals per frame (multi-animal projects) are not supported yet"
+
+_NOT_ONLY, _LEFT_OUT = "not in label_set.frames.only", "in label_set.frames.leave_out"
+_LABELED_BY = "labeled by "
+_ALL_FRAMES = FrameRule()
+
+FrameKey = tuple[str, str]
+"""Folder under labeled-data and file name: what DeepLabCut knows a labeled frame by."""
 
 _IN_MEMORY = "labels in memory.h5"  # HDF5 wants a name, of no file that exists
 _hdf5 = threading.Lock()  # PyTables is not thread-safe, and a code location answers from several threads
@@ -59,6 +68,11 @@ class LabeledImage:
     scorer: str
     xy: np.ndarray
 
+    @property
+    def key(self) -> FrameKey:
+        """The folder and the name."""
+        return self.folder, self.name
+
 
 @dataclass
 class FolderCount:
@@ -72,10 +86,15 @@ class FolderCount:
         Rows of the file, and those that became labeled images.
     dropped
         Reason to number of rows.
+    chosen
+        The reasons among those that are no fault of the labels: the model specification leaves the frame out (`label_set.frames`),
+        or another person's labels of it are used.
     examples
         The first few dropped rows of each reason.
     notes
         What people should know though no row was dropped for it.
+    warnings
+        What people should mend though no row was dropped for it.
     """
 
     folder: str
@@ -83,11 +102,15 @@ class FolderCount:
     found: int = 0
     used: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    chosen: set[str] = field(default_factory=set)
     examples: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
-    def drop(self, reason: str, row: str) -> None:
-        """Count one dropped row."""
+    def drop(self, reason: str, row: str, *, chosen: bool = False) -> None:
+        """Count one dropped row; *chosen* says that this is no fault of the labels."""
+        if chosen:
+            self.chosen.add(reason)
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         if self.dropped[reason] <= _EXAMPLES_PER_REASON:
             self.examples.append(f"{row}: {reason}")
@@ -98,7 +121,7 @@ class FolderCount:
         parts += [f"{number} dropped ({reason})" for reason, number in sorted(self.dropped.items())]
         who = f"{self.folder} by {self.scorer}" if self.scorer else self.folder
         said = [f"{who}: {', '.join(parts)}"] if self.scorer else [f"{who}:"]
-        return " ".join([said[0], *(f"({note})" for note in self.notes)])
+        return " ".join([said[0], *(f"({note})" for note in (*self.warnings, *self.notes))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +135,8 @@ class LabelSet:
 
     @property
     def content_hash(self) -> str:
-        """The sha256 (hex) over body parts, and each image's names, scorer, coordinates and file content."""
-        return content_hash({"bodyparts": self.bodyparts, "images": [_content(image) for image in self.images]})
+        """The `hash_of_labels` of all images."""
+        return hash_of_labels(self.bodyparts, self.images)
 
     def to_frame(self) -> pd.DataFrame:
         """Return folder, name, scorer, bodypart, x, y: a row per image and body part, NaN if not labeled."""
@@ -166,6 +189,9 @@ def read_label_set(
     *,
     videos: Literal["all"] | Sequence[str] = "all",
     scorers: Sequence[str] | None = None,
+    frames: FrameRule = _ALL_FRAMES,
+    copies: Mapping[FrameKey, Path] = MappingProxyType({}),
+    may_be_empty: bool = False,
 ) -> LabelSet:
     """Read the labels under a project's labeled-data.
 
@@ -178,6 +204,12 @@ def read_label_set(
     scorers
         In order of preference: a frame labeled by several is taken from the first. Without it, the project's
         own scorer and then every other, alphabetically.
+    frames
+        Which frames of these videos: patterns against ``folder/image``, and every n-th of each folder in natural order.
+    copies
+        Images to take where the project's own are missing.
+    may_be_empty
+        Return a label set without images where none remains, rather than raise.
 
     Raises
     ------
@@ -201,19 +233,47 @@ def read_label_set(
     images: list[LabeledImage] = []
     counts: list[FolderCount] = []
     for folder in chosen:
-        new_images, new_counts = _read_folder(project, folder, files[folder], order)
+        new_images, new_counts = _read_folder(project, folder, files[folder], order, frames, copies)
         images += new_images
         counts += new_counts
-    if not images:
+    if not images and not may_be_empty:
         raise InputError(_nothing_used(project, counts))
     images.sort(key=lambda image: (image.folder, natural_key(image.name)))
     return LabelSet(project, project.bodyparts, tuple(images), tuple(counts))
 
 
+def read_all_scorers(project: DlcProject, folders: Sequence[str]) -> tuple[list[LabeledImage], list[str]]:
+    """Read what every scorer labeled in those of *folders* that several people labeled.
+
+    Returns
+    -------
+    tuple
+        The labeled images, one a frame and scorer, sorted by folder, natural order of name, and scorer; and a sentence for each
+        label file that cannot be read.
+    """
+    images: list[LabeledImage] = []
+    problems: list[str] = []
+    for folder in _folders(project):
+        files = _label_files(folder) if folder.name in folders else []
+        for file in files if len(files) > 1 else ():
+            taken: dict[str, LabeledImage] = {}
+            try:
+                _read_file(project, folder, file, taken, _ALL_FRAMES, {})
+            except InputError as error:
+                problems.append(str(error))
+            images += taken.values()
+    return sorted(images, key=lambda image: (image.folder, natural_key(image.name), image.scorer)), problems
+
+
+def hash_of_labels(bodyparts: Sequence[str], images: Iterable[LabeledImage]) -> str:
+    """Return the sha256 (hex) over body parts, and each image's names, scorer, coordinates and file content."""
+    return content_hash({"bodyparts": bodyparts, "images": [_content(image) for image in images]})
+
+
 def natural_key(name: str) -> tuple[Any, ...]:
     """Return a sort key that puts img2 before img10."""
     pieces = re.split(r"([0-9]+)", name)
-    return (*(int(piece) if at % 2 else piece for at, piece in enumerate(pieces)), name)
+    return tuple(int(piece) if at % 2 else piece for at, piece in enumerate(pieces)), name
 
 
 # --- which folders, files and scorers -------------------------------------------------------------
@@ -276,7 +336,12 @@ def _scorer_order(project: DlcProject, existing: set[str], scorers: Sequence[str
 
 
 def _read_folder(
-    project: DlcProject, folder: Path, files: Sequence[_LabelFile], order: Sequence[str]
+    project: DlcProject,
+    folder: Path,
+    files: Sequence[_LabelFile],
+    order: Sequence[str],
+    frames: FrameRule,
+    copies: Mapping[FrameKey, Path],
 ) -> tuple[list[LabeledImage], list[FolderCount]]:
     if not files:
         return [], [_unlabeled_folder(folder)]
@@ -285,11 +350,40 @@ def _read_folder(
     counts: list[FolderCount] = []
     for scorer in order:
         if scorer in by_scorer:
-            counts.append(_read_file(project, folder, by_scorer[scorer], taken))
+            counts.append(_read_file(project, folder, by_scorer[scorer], taken, frames, copies))
     for scorer in sorted(set(by_scorer) - set(order)):
         left = f"{by_scorer[scorer].path.name} not read: its scorer is not among those asked for"
         counts.append(FolderCount(folder.name, scorer, notes=[left]))
+    _keep_every(taken, frames.every, {count.scorer: count for count in counts})
+    if (odd := _odd_sizes(taken.values())) and counts:
+        counts[0].warnings.append(odd)
     return list(taken.values()), counts
+
+
+def _keep_every(taken: dict[str, LabeledImage], every: int, counts: Mapping[str, FolderCount]) -> None:
+    """Leave every n-th of a folder's frames in *taken*, and say so in the account of who labeled the others."""
+    for at, name in enumerate(sorted(taken, key=natural_key)):
+        if at % every:
+            image = taken.pop(name)
+            counts[image.scorer].used -= 1
+            reason = f"not the first of {every} (label_set.frames.every)"
+            counts[image.scorer].drop(reason, f"{image.folder}/{name}", chosen=True)
+
+
+def _odd_sizes(images: Iterable[LabeledImage]) -> str:
+    """Return a sentence if the images of one folder are not all of one size, as frames of one video are."""
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for image in images:
+        size = image_size(image.path)
+        if size is not None:
+            sizes.setdefault(size, []).append(image.name)
+    if len(sizes) < 2:
+        return ""
+    ranked = sorted(sizes.items(), key=lambda entry: -len(entry[1]))
+    said = ", ".join(
+        f"{len(names)} of {width}x{height} px (such as {names[0]})" for (width, height), names in ranked[:3]
+    )
+    return f"images of different sizes in one video: {said}"
 
 
 def _unlabeled_folder(folder: Path) -> FolderCount:
@@ -302,32 +396,45 @@ def _unlabeled_folder(folder: Path) -> FolderCount:
     return FolderCount(folder.name, "", notes=[note])
 
 
-def _read_file(project: DlcProject, folder: Path, file: _LabelFile, taken: dict[str, LabeledImage]) -> FolderCount:
+def _read_file(
+    project: DlcProject,
+    folder: Path,
+    file: _LabelFile,
+    taken: dict[str, LabeledImage],
+    frames: FrameRule,
+    copies: Mapping[FrameKey, Path],
+) -> FolderCount:
     """Add the file's usable rows to *taken* (by image name) and return the account."""
     table = _read_h5(file.h5, file.scorer) if file.h5 else _read_csv(file.path, file.scorer)
     xy, half = _in_project_order(table, project, file.path)
     count = FolderCount(folder.name, file.scorer, found=len(table.rows), notes=list(table.notes))
     if half:
-        count.notes.append(f"{half} body parts with only one of x and y are taken as not labeled")
+        count.warnings.append(f"{half} body parts with only one of x and y are taken as not labeled")
     outside: list[str] = []
     for row, points in zip(table.rows, xy, strict=True):
         row_folder, name = _split_row(row, folder.name)
         path = folder / name
+        if not path.is_file():
+            path = copies.get((folder.name, name), path)
+        if row_folder == folder.name and (unwanted := _unwanted(f"{folder.name}/{name}", frames)):
+            count.drop(unwanted, row, chosen=True)
+            continue
         reason = _why_not(row_folder, folder.name, path, points, taken.get(name), file.scorer)
         if reason:
-            count.drop(reason, row)
+            count.drop(reason, row, chosen=reason.startswith(_LABELED_BY))
             continue
         points.setflags(write=False)
         taken[name] = LabeledImage(folder.name, name, path, file.scorer, points)
         count.used += 1
-        if _reaches_outside(points, path):
-            outside.append(name)
+        outside += _outside(project.bodyparts, points, path)
     if outside:
-        count.notes.append(
-            f"{len(outside)} images have labels more than {_OUTSIDE_PX:g} px outside the image, such as {outside[0]}"
+        more = f" and {len(outside) - _EXAMPLES_PER_REASON} more" if len(outside) > _EXAMPLES_PER_REASON else ""
+        count.warnings.append(
+            f"labels on or outside the image's border, which DeepLabCut does not learn from: "
+            f"{', '.join(outside[:_EXAMPLES_PER_REASON])}{more}"
         )
     if file.h5 and file.csv:
-        count.notes += _disagreement(table, xy, project, file)
+        count.warnings += _disagreement(table, xy, project, file)
     return count
 
 
@@ -350,18 +457,29 @@ def _why_not(
     if np.isnan(points).all():
         return "no body part labeled"
     if earlier is not None:
-        return "duplicate row" if earlier.scorer == scorer else f"labeled by {earlier.scorer} already"
+        return "duplicate row" if earlier.scorer == scorer else f"{_LABELED_BY}{earlier.scorer} already"
     if image_size(path) is None:
         return "image cannot be read"
     return ""
 
 
-def _reaches_outside(points: np.ndarray, path: Path) -> bool:
+def _unwanted(frame: str, frames: FrameRule) -> str:
+    """Return why the model specification does not want a frame (``folder/image``), or an empty string."""
+    if frames.only and not any(fnmatch.fnmatchcase(frame, pattern) for pattern in frames.only):
+        return _NOT_ONLY
+    return _LEFT_OUT if any(fnmatch.fnmatchcase(frame, pattern) for pattern in frames.leave_out) else ""
+
+
+def _outside(bodyparts: Sequence[str], points: np.ndarray, path: Path) -> list[str]:
+    """Return the labels that DeepLabCut takes as not visible, without a word: it wants 0 < x < width and 0 < y < height."""
     size = image_size(path)
     if size is None:
-        return False
-    beyond = (points < -_OUTSIDE_PX) | (points > np.array(size) - 1 + _OUTSIDE_PX)  # comparisons with NaN are False
-    return bool(beyond.any())
+        return []
+    beyond = ((points <= 0) | (points >= np.array(size))).any(axis=1)  # comparisons with NaN are False
+    return [
+        f"{path.name} {bodyparts[at]} at ({points[at, 0]:.6g}, {points[at, 1]:.6g})"
+        for at in np.flatnonzero(beyond).tolist()
+    ]
 
 
 def _disagreement(table: _Table, xy: np.ndarray, project: DlcProject, file: _LabelFile) -> list[str]:
@@ -602,7 +720,12 @@ def _image_size(path: Path, _size: int, _mtime_ns: int) -> tuple[int, int] | Non
 
 def _content(image: LabeledImage) -> list[Any]:
     xy = [None if math.isnan(value) else value for value in image.xy.ravel().tolist()]
-    return [image.folder, image.name, image.scorer, xy, _image_hash(image.path, *_signature(image.path))]
+    return [image.folder, image.name, image.scorer, xy, image_hash(image.path)]
+
+
+def image_hash(path: Path) -> str:
+    """Return the sha256 (hex) of an image file, computed once as long as its size and time of change stay."""
+    return _image_hash(path, *_signature(path))
 
 
 @functools.lru_cache(maxsize=200_000)

@@ -1,4 +1,7 @@
-"""Dividing labeled frames into train, validation and benchmark so that errors speak of unseen video."""
+"""Dividing labeled frames into train, validation and benchmark so that errors speak of unseen video.
+
+This is for frames that nobody divided before; `division.py` keeps what was divided.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from typing import Literal
 from dlc_assets.lab.errors import InputError, SettingsError, did_you_mean
 from dlc_assets.training.labels import LabeledImage, natural_key
 
-_SETS = ("train", "validation", "benchmark")
-_GAP = "gap"
+TRAIN, VALIDATION, BENCHMARK, GAP = "train", "validation", "benchmark", "gap"
+LEARNED_FROM = (TRAIN, VALIDATION)
+SETS = (TRAIN, VALIDATION, BENCHMARK)
 _GAP_SHARE = 0.02  # of a folder's frames, left out between blocks of different sets
-_FAR_OFF = 0.15  # a set's share of frames may miss the one asked for by this much
+FAR_OFF = 0.15  # a set's share of frames may miss the one asked for by this much
 _NEAR_ENOUGH = 0.005
 _STARTS = 16
 
@@ -78,7 +82,7 @@ def split_frames(
             f'split: by should be "video" or "frame", but is {by!r}.{did_you_mean(str(by), ("video", "frame"))}'
         )
     if len(images) < max(3, len(shares)):
-        raise InputError(f"{len(images)} labeled frames are too few to divide into {_and(shares)}; label more.")
+        raise InputError(f"{len(images)} labeled frames are too few to divide into {joined(shares)}; label more.")
     if by == "frame":
         return _by_frame(images, shares, seed)
     return _by_video(images, shares, seed)
@@ -103,7 +107,7 @@ def _checked_shares(stated: Mapping[str, float]) -> dict[str, float]:
 
 
 def _by_frame(images: Sequence[LabeledImage], shares: Mapping[str, float], seed: int) -> Split:
-    order = sorted(range(len(images)), key=lambda at: _draw(seed, images[at].folder, images[at].name))
+    order = sorted(range(len(images)), key=lambda at: draw(seed, images[at].folder, images[at].name))
     sizes = _sizes(len(images), shares)
     sets: dict[str, list[int]] = {}
     start = 0
@@ -111,38 +115,38 @@ def _by_frame(images: Sequence[LabeledImage], shares: Mapping[str, float], seed:
         sets[name] = order[start : start + sizes[name]]
         start += sizes[name]
     note = (
-        f"Single frames were drawn at random: {_account(sets)}. Frames near in time lie in different sets "
+        f"Single frames were drawn at random: {account(sets)}. Frames near in time lie in different sets "
         "and look alike, so errors on validation and benchmark are optimistic for new videos."
     )
-    return _split(sets, "frame", note)
+    return as_split(sets, "frame", note)
 
 
 # --- whole videos ---------------------------------------------------------------------------------
 
 
 def _by_video(images: Sequence[LabeledImage], shares: Mapping[str, float], seed: int) -> Split:
-    folders = _folders(images)
+    folders = by_folder(images)
     frames = {folder: len(members) for folder, members in folders.items()}
     if len(folders) < len(shares):
-        why = f"{_n(len(folders), 'video')} cannot be divided whole among {_and(shares)}"
+        why = f"{count_of(len(folders), 'video')} cannot be divided whole among {joined(shares)}"
         sets = _blocks(images, folders, shares, seed)
-        if _lacking(sets, shares):
+        if lacking(sets, shares):
             raise InputError(_too_few(folders, shares, sets))
-        return _split(sets, "blocks", _blocks_note(why, sets))
+        return as_split(sets, "blocks", _blocks_note(why, sets))
     assignment = _best_assignment(frames, shares, seed)
     whole: dict[str, list[int]] = {name: [] for name in shares}
     for folder, name in assignment.items():
         whole[name] += folders[folder]
     off = max(abs(len(whole[name]) / len(images) - share) for name, share in shares.items())
-    if off > _FAR_OFF:
+    if off > FAR_OFF:
         sets = _blocks(images, folders, shares, seed)
-        if sets[_GAP] and not _lacking(sets, shares):  # no gap: nothing was long enough to cut
+        if sets[GAP] and not lacking(sets, shares):  # no gap: nothing was long enough to cut
             why = f"whole videos would miss the shares asked for by {100 * off:.0f} percentage points"
-            return _split(sets, "blocks", _blocks_note(why, sets))
-    return _split(whole, "video", _video_note(assignment, whole, off))
+            return as_split(sets, "blocks", _blocks_note(why, sets))
+    return as_split(whole, "video", _video_note(assignment, whole, off))
 
 
-def _folders(images: Sequence[LabeledImage]) -> dict[str, list[int]]:
+def by_folder(images: Sequence[LabeledImage]) -> dict[str, list[int]]:
     """Return folder to indices of its images in natural order."""
     folders: dict[str, list[int]] = defaultdict(list)
     for at in sorted(range(len(images)), key=lambda at: (images[at].folder, natural_key(images[at].name))):
@@ -157,7 +161,7 @@ def _best_assignment(frames: Mapping[str, int], shares: Mapping[str, float], see
     best: _Assignment = {}
     best_cost = math.inf
     for start in range(_STARTS):
-        order = sorted(frames, key=lambda folder: _draw(seed, str(start), folder))
+        order = sorted(frames, key=lambda folder: draw(seed, str(start), folder))
         if start == 0:
             order.sort(key=lambda folder: -frames[folder])  # big ones first is good, and stable for equal ones
         assignment = _improved(_greedy(order, frames, targets), order, frames, targets)
@@ -238,26 +242,38 @@ def _blocks(
     seed: int,
 ) -> dict[str, list[int]]:
     """Cut each folder in a block per set; one too short for that goes whole to the set that lacks most."""
-    sets: dict[str, list[int]] = {name: [] for name in (*shares, _GAP)}
+    sets: dict[str, list[int]] = {name: [] for name in (*shares, GAP)}
     done = 0
-    for folder in sorted(folders, key=lambda folder: (-len(folders[folder]), _draw(seed, folder))):
+    for folder in sorted(folders, key=lambda folder: (-len(folders[folder]), draw(seed, folder))):
         members = folders[folder]
         done += len(members)
-        gap = max(1, round(_GAP_SHARE * len(members)))
-        usable = len(members) - gap * (len(shares) - 1)
-        if usable < len(shares):
-            name = max(shares, key=lambda name: shares[name] * done - len(sets[name]))
-            sets[name] += members
-            continue
-        sizes = _sizes(usable, shares)
-        start = 0
-        for name in sorted(shares, key=lambda name: _draw(seed, folder, name)):
-            if start:
-                sets[_GAP] += members[start : start + gap]
-                start += gap
-            sets[name] += members[start : start + sizes[name]]
-            start += sizes[name]
+        pieces = cut_in_blocks(members, shares, seed, folder)
+        if not pieces:
+            pieces = {max(shares, key=lambda name: shares[name] * done - len(sets[name])): members}
+        for name, indices in pieces.items():
+            sets[name] += indices
     return sets
+
+
+def cut_in_blocks(
+    members: Sequence[int], shares: Mapping[str, float], seed: int, folder: str
+) -> dict[str, Sequence[int]]:
+    """Cut a folder's images in a block per set with gaps between; nothing for one that is too short."""
+    gap = max(1, round(_GAP_SHARE * len(members)))
+    usable = len(members) - gap * (len(shares) - 1)
+    if usable < len(shares):
+        return {}
+    sizes = _sizes(usable, shares)
+    blocks: dict[str, Sequence[int]] = {}
+    gaps: list[int] = []
+    start = 0
+    for name in sorted(shares, key=lambda name: draw(seed, folder, name)):
+        if start:
+            gaps += members[start : start + gap]
+            start += gap
+        blocks[name] = members[start : start + sizes[name]]
+        start += sizes[name]
+    return {**blocks, GAP: gaps}
 
 
 def _sizes(number: int, shares: Mapping[str, float]) -> dict[str, int]:
@@ -274,24 +290,26 @@ def _sizes(number: int, shares: Mapping[str, float]) -> dict[str, int]:
 # --- results and words ----------------------------------------------------------------------------
 
 
-def _draw(seed: int, *what: str) -> bytes:
+def draw(seed: int, *what: str) -> bytes:
     """Return a random-looking sort key that depends on the seed and the names, not on order or platform."""
     return hashlib.sha256("\0".join([str(seed), *what]).encode("utf-8", "surrogateescape")).digest()
 
 
-def _split(sets: Mapping[str, Sequence[int]], how: str, note: str) -> Split:
-    return Split({name: tuple(sorted(sets.get(name, ()))) for name in (*_SETS, _GAP)}, how, note)
+def as_split(sets: Mapping[str, Sequence[int]], how: str, note: str) -> Split:
+    """Return a split with indices in order, whatever sets are named."""
+    return Split({name: tuple(sorted(sets.get(name, ()))) for name in (*SETS, GAP)}, how, note)
 
 
-def _lacking(sets: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
+def lacking(sets: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
+    """Return those of *shares* whose set is empty."""
     return [name for name in shares if not sets[name]]
 
 
 def _video_note(assignment: _Assignment, sets: Mapping[str, Sequence[int]], off: float) -> str:
     videos = {name: sum(to == name for to in assignment.values()) for name in sets}
-    said = ", ".join(f"{name} {_n(videos[name], 'video')}" for name in sets)
-    note = f"Whole videos were kept together ({said}): {_account(sets)}."
-    if off > _FAR_OFF:
+    said = ", ".join(f"{name} {count_of(videos[name], 'video')}" for name in sets)
+    note = f"Whole videos were kept together ({said}): {account(sets)}."
+    if off > FAR_OFF:
         note += (
             f" The shares asked for are missed by {100 * off:.0f} percentage points: "
             "the videos are too few or too uneven."
@@ -302,8 +320,8 @@ def _video_note(assignment: _Assignment, sets: Mapping[str, Sequence[int]], off:
 def _blocks_note(why: str, sets: Mapping[str, Sequence[int]]) -> str:
     return (
         f"Because {why}, each video was cut in contiguous blocks of frames with "
-        f"{_n(len(sets[_GAP]), 'frame')} left out between them: "
-        f"{_account({name: sets[name] for name in sets if name != _GAP})}. "
+        f"{count_of(len(sets[GAP]), 'frame')} left out between them: "
+        f"{account({name: sets[name] for name in sets if name != GAP})}. "
         "Training has seen other frames of the same videos, so errors on validation and benchmark are "
         "optimistic for new videos."
     )
@@ -314,21 +332,26 @@ def _too_few(
 ) -> str:
     frames = sum(map(len, folders.values()))
     return (
-        f"{_n(frames, 'labeled frame')} of {_n(len(folders), 'video')} are too few to divide into "
-        f"{_and(shares)}: {_and(_lacking(sets, shares))} would be empty. Label at least "
+        f"{count_of(frames, 'labeled frame')} of {count_of(len(folders), 'video')} are too few to divide into "
+        f"{joined(shares)}: {joined(lacking(sets, shares))} would be empty. Label at least "
         f"{2 * len(shares) - 1} frames of one video, or frames of {len(shares)} videos."
     )
 
 
-def _account(sets: Mapping[str, Sequence[int]]) -> str:
+def account(sets: Mapping[str, Sequence[int]]) -> str:
+    """Return the sizes of sets in words."""
     total = sum(map(len, sets.values()))
-    return ", ".join(f"{name} {_n(len(sets[name]), 'frame')} ({100 * len(sets[name]) / total:.0f} %)" for name in sets)
+    return ", ".join(
+        f"{name} {count_of(len(sets[name]), 'frame')} ({100 * len(sets[name]) / total:.0f} %)" for name in sets
+    )
 
 
-def _n(number: int, what: str) -> str:
+def count_of(number: int, what: str) -> str:
+    """Return a number with its noun."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _and(names: Mapping[str, float] | Sequence[str]) -> str:
+def joined(names: Mapping[str, float] | Sequence[str]) -> str:
+    """Return names as people list them."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

@@ -93,11 +93,11 @@ def _write_project(project: Path) -> None:
 
 
 def relabel(project: Path, folder: str) -> None:
-    """Move one label of one frame, as a person would in the labeling tool."""
+    """Move one label of one frame that models learn from, as a person would in the labeling tool."""
     labels = project / "labeled-data" / folder / "CollectedData_Ann.csv"
     text = labels.read_text()
-    assert "/img3.png,13,20" in text
-    labels.write_text(text.replace("/img3.png,13,20", "/img3.png,14,21"))
+    assert "/img5.png,15,20" in text
+    labels.write_text(text.replace("/img5.png,15,20", "/img5.png,16,21"))
 
 
 def record(lab: Lab, *sessions: str) -> None:

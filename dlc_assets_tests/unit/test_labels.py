@@ -18,7 +18,9 @@ from PIL import Image
 
 from dlc_assets.lab.errors import InputError, NotFoundError, SettingsError
 from dlc_assets.lab.files import sha256_file
-from dlc_assets.training.labels import LabelSet, read_label_set
+from dlc_assets.lab.specification import FrameRule
+from dlc_assets.training.dataset import dropped_labels, label_counts, label_warnings
+from dlc_assets.training.labels import LabelSet, natural_key, read_all_scorers, read_label_set
 from dlc_assets.training.project import DlcProject, read_project
 
 BODYPARTS = ("snout", "tail")
@@ -179,7 +181,7 @@ def test_all_116_open_field_frames_are_read_as_pandas_reads_them(real_data: Path
     [count] = labels.counts
     assert (count.folder, count.scorer, count.found, count.used) == ("m4s1", "Pranav", 116, 116)
     assert count.dropped == {}
-    assert not [note for note in count.notes if "disagree" in note or "outside" in note]
+    assert count.warnings == []
 
 
 def test_h5_and_csv_of_the_open_field_give_the_same_content(real_data: Path, tmp_path: Path) -> None:
@@ -297,7 +299,7 @@ def test_every_way_to_write_the_same_labels_gives_the_same_label_set(
     assert [image.name for image in labels.images] == ["img1.png", "img2.png", "img10.png"]
     assert labels.images[2].xy.tolist() == [[10, 11], [20.5, 30.25]]
     assert labels.images[2].path == day1 / "img10.png"
-    assert labels.counts[0].notes == []
+    assert labels.counts[0].notes == labels.counts[0].warnings == []
     for path in day1.glob("CollectedData_*"):
         path.unlink()
     _save(_frame(ROWS), day1)
@@ -363,6 +365,7 @@ def test_an_image_labeled_by_two_is_taken_from_the_projects_scorer(project: DlcP
         ("img2.png", "Aaron"),
     ]
     assert labels.counts[1].dropped == {"labeled by Ann already": 1}
+    assert dropped_labels(labels) == [], "that two people label a frame is how their differences become known"
     preferred = read_label_set(project, scorers=["Aaron", "Ann"])
     assert {image.scorer for image in preferred.images} == {"Aaron"}
     assert preferred.counts[1].dropped == {"labeled by Aaron already": 1}
@@ -407,6 +410,94 @@ def test_videos_are_chosen_by_folder_or_video_file(project: DlcProject, day1: Pa
         read_label_set(project, videos=[])
 
 
+def _many(day1: Path, count: int = 7) -> None:
+    names = [f"img{at}.png" for at in range(count)]
+    _images(day1, names)
+    _save(_frame({f"labeled-data/day1/{name}": (1, 2, 3, 4) for name in names}), day1)
+
+
+def test_frames_are_chosen_by_patterns_and_by_counting_and_the_others_counted(project: DlcProject, day1: Path) -> None:
+    _many(day1, 12)
+    rule = FrameRule(only=("day1/img?.png", "*/img11.png"), leave_out=("*img[45].png",), every=3)
+    labels = read_label_set(project, frames=rule)
+    _check_account(labels)
+    assert [image.name for image in labels.images] == ["img0.png", "img3.png", "img8.png"]  # of 0 1 2 3 6 7 8 9 11
+    [count] = labels.counts
+    assert count.dropped == {
+        "not in label_set.frames.only": 1,
+        "in label_set.frames.leave_out": 2,
+        "not the first of 3 (label_set.frames.every)": 6,
+    }
+    assert dropped_labels(labels) == [], "asked for, so nothing to warn of"
+    assert "6 not the first of 3" in label_counts(labels)[0]["reasons"]
+
+
+def test_a_frame_rule_that_leaves_all_frames_in_changes_nothing(project: DlcProject, day1: Path) -> None:
+    _many(day1)
+    everything = FrameRule(only=("*",), leave_out=("*/other*",), every=1)
+    assert read_label_set(project, frames=everything).content_hash == read_label_set(project).content_hash
+    some = FrameRule(every=2)
+    assert read_label_set(project, frames=some).content_hash != read_label_set(project).content_hash
+
+
+def test_every_nth_frame_counts_frames_of_all_scorers_of_a_folder_in_natural_order(
+    project: DlcProject, day1: Path
+) -> None:
+    _save(_frame({"labeled-data/day1/img1.png": (1, 1, 1, 1), "labeled-data/day1/img10.png": (1, 1, 1, 1)}), day1)
+    _save(_frame({"labeled-data/day1/img2.png": (9, 9, 9, 9)}, "Bob"), day1, scorer="Bob")
+    labels = read_label_set(project, frames=FrameRule(every=2))
+    _check_account(labels)
+    assert [(image.name, image.scorer) for image in labels.images] == [("img1.png", "Ann"), ("img10.png", "Ann")]
+    assert (labels.counts[1].found, labels.counts[1].used) == (1, 0)
+
+
+def test_a_frame_rule_that_leaves_nothing_is_an_error_that_says_so(project: DlcProject, day1: Path) -> None:
+    _many(day1)
+    with pytest.raises(InputError, match=r"7 dropped \(not in label_set\.frames\.only\)"):
+        read_label_set(project, frames=FrameRule(only=("day2/*",)))
+    assert read_label_set(project, frames=FrameRule(only=("day2/*",)), may_be_empty=True).images == ()
+
+
+def test_a_frame_labeled_twice_in_one_file_is_named(project: DlcProject, day1: Path) -> None:
+    frame = _frame(ROWS)
+    _save(pd.concat([frame, frame.iloc[[0]] + 5]), day1)
+    labels = read_label_set(project)
+    assert labels.images[1].xy.tolist() == [[2, 3], [12.5, 22.25]], "the first row counts"
+    assert dropped_labels(labels) == [
+        "day1 (Ann): 1 of 4 labeled frames not used: 1 duplicate row (such as labeled-data/day1/img2.png)"
+    ]
+
+
+def test_a_copy_stands_in_for_a_missing_image(project: DlcProject, day1: Path, tmp_path: Path) -> None:
+    _save(_frame(ROWS), day1)
+    copy = tmp_path / "copy.png"
+    (day1 / "img2.png").rename(copy)
+    labels = read_label_set(project, copies={("day1", "img2.png"): copy})
+    assert [image.path for image in labels.images] == [day1 / "img1.png", copy, day1 / "img10.png"]
+
+
+def test_what_several_people_labeled_is_read_whole(project: DlcProject, day1: Path) -> None:
+    _save(_frame(ROWS), day1)
+    _save(_frame({"labeled-data/day1/img1.png": (9, 9, 9, 9)}, "Bob"), day1, scorer="Bob")
+    other = day1.parent / "day2"
+    _images(other, ["img1.png"])
+    _save(_frame({"labeled-data/day2/img1.png": (1, 2, 3, 4)}), other)
+    read, problems = read_all_scorers(project, ["day1", "day2", "day3"])
+    assert problems == []
+    assert [(image.name, image.scorer) for image in read] == [
+        ("img1.png", "Ann"),
+        ("img1.png", "Bob"),
+        ("img2.png", "Ann"),
+        ("img10.png", "Ann"),
+    ]
+
+
+def test_names_sort_as_people_count_whatever_they_are() -> None:
+    odd = ["10", "2", "", "b1c", "img", "img.png", "img2", "img2.png", "img2.png2"]
+    assert sorted(odd, key=natural_key) == ["", "2", "10", "b1c", "img", "img2", "img2.png", "img2.png2", "img.png"]
+    assert sorted(["img10.png", "img2.png", "img1.png"], key=natural_key) == ["img1.png", "img2.png", "img10.png"]
+
+
 def test_folders_without_labels_are_listed_and_never_skipped_in_silence(project: DlcProject, day1: Path) -> None:
     _save(_frame(ROWS), day1)
     for name in ("day1_labeled", "day3", "day4", ".ipynb_checkpoints"):
@@ -436,32 +527,60 @@ def test_a_project_without_labeled_data_is_an_error(tmp_path: Path) -> None:
 def test_a_csv_that_disagrees_with_its_h5_is_noted_and_the_h5_used(project: DlcProject, day1: Path) -> None:
     _save(_frame(ROWS), day1)
     _save(_frame(ROWS) + 0.0005, day1, ".csv")
-    assert read_label_set(project).counts[0].notes == []
+    assert read_label_set(project).counts[0].warnings == []
     _save(_frame(ROWS) + 0.5, day1, ".csv")
     labels = read_label_set(project)
-    assert "3 images with other numbers" in labels.counts[0].notes[0]
+    assert "3 images with other numbers" in labels.counts[0].warnings[0]
     assert labels.images[0].xy[0, 0] == 1
     (day1 / "CollectedData_Ann.csv").write_text("torn")
-    assert "could not be compared" in read_label_set(project).counts[0].notes[0]
+    assert "could not be compared" in read_label_set(project).counts[0].warnings[0]
 
 
-def test_labels_outside_the_image_are_kept_and_noted(project: DlcProject, day1: Path) -> None:
+def test_labels_that_deeplabcut_would_not_learn_from_are_kept_and_named(project: DlcProject, day1: Path) -> None:
+    """DeepLabCut wants 0 < x < width and 0 < y < height, and takes every other label as not visible without a word."""
     rows = {
-        "labeled-data/day1/img1.png": (SIZE[0], SIZE[1], -1, -1),  # within a pixel of the border
+        "labeled-data/day1/img1.png": (0.5, 0.5, SIZE[0] - 0.5, SIZE[1] - 0.5),
         "labeled-data/day1/img2.png": (SIZE[0] + 5, 2, 3, 4),
-        "labeled-data/day1/img10.png": (1, -3, 3, 4),
+        "labeled-data/day1/img10.png": (1, 0, 3.25, SIZE[1]),
     }
     _save(_frame(rows), day1)
     labels = read_label_set(project)
     assert len(labels.images) == 3
-    assert labels.counts[0].notes == ["2 images have labels more than 1 px outside the image, such as img2.png"]
+    assert labels.counts[0].warnings == [
+        "labels on or outside the image's border, which DeepLabCut does not learn from: "
+        "img2.png snout at (69, 2), img10.png snout at (1, 0), img10.png tail at (3.25, 48)"
+    ]
+    assert label_warnings(labels) == [f"day1 (Ann): {labels.counts[0].warnings[0]}"]
+    assert dropped_labels(labels) == []
+
+
+def test_many_labels_outside_are_counted(project: DlcProject, day1: Path) -> None:
+    names = [f"far{at}.png" for at in range(9)]
+    _images(day1, names)
+    _save(_frame({f"labeled-data/day1/{name}": (-1, -1, 500, 500) for name in names}), day1)
+    (warning,) = read_label_set(project).counts[0].warnings
+    assert warning.endswith("far1.png snout at (-1, -1) and 15 more")
+
+
+def test_images_of_two_sizes_in_one_video_are_noted(project: DlcProject, day1: Path) -> None:
+    _save(_frame(ROWS), day1)
+    Image.new("L", (32, 24)).save(day1 / "img2.png")
+    assert read_label_set(project).counts[0].warnings == [
+        "images of different sizes in one video: 2 of 64x48 px (such as img10.png), 1 of 32x24 px (such as img2.png)"
+    ]
+    other = day1.parent / "day2"
+    other.mkdir()
+    Image.new("L", (32, 24)).save(other / "img1.png")
+    Image.new("L", SIZE).save(day1 / "img2.png")
+    _save(_frame({"labeled-data/day2/img1.png": (1, 2, 3, 4)}), other)
+    assert [count.warnings for count in read_label_set(project).counts] == [[], []], "two cameras"
 
 
 def test_a_point_with_only_x_is_not_labeled(project: DlcProject, day1: Path) -> None:
     _save(_frame({"labeled-data/day1/img1.png": (1, float("nan"), 3, 4)}), day1)
     labels = read_label_set(project)
     assert np.isnan(labels.images[0].xy[0]).all()
-    assert "1 body parts with only one of x and y" in labels.counts[0].notes[0]
+    assert "1 body parts with only one of x and y" in labels.counts[0].warnings[0]
 
 
 def test_another_scorer_inside_the_file_is_noted(project: DlcProject, day1: Path) -> None:
