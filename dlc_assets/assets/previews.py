@@ -110,21 +110,6 @@ def learning_curve(stats: pd.DataFrame) -> dg.MarkdownMetadataValue:
 
 
 @_never_in_the_way
-def error_by_bodypart(errors: pd.DataFrame, sets: Sequence[str]) -> dg.MarkdownMetadataValue:
-    """Return box plots of the error (px) by body part, one panel a set of frames."""
-    present = [name for name in sets if (errors["set"] == name).any()]
-    figure, axes = _figure(3.2 * len(present), 2.8, columns=len(present))
-    bodyparts = list(dict.fromkeys(errors["bodypart"]))
-    for axis, name in zip(axes, present, strict=True):
-        of_set = errors[errors["set"] == name]
-        axis.boxplot([of_set["error"][of_set["bodypart"] == part] for part in bodyparts], showfliers=False)
-        axis.set_xticks(range(1, len(bodyparts) + 1), bodyparts, rotation=45, ha="right", fontsize=7)
-        axis.set_title(f"{name} ({len(of_set)} labels)", fontsize=8)
-    axes[0].set_ylabel("error (px)")
-    return picture(figure, "error by body part")
-
-
-@_never_in_the_way
 def strip(video: Path) -> dg.MarkdownMetadataValue:
     """Return a strip of frames of *video*."""
     from PIL import Image

@@ -4,23 +4,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-import numpy as np
 from pydantic import Field
 
 from dlc_assets.assets import previews
 from dlc_assets.assets.labels import LABEL_SET, observe_labels
+from dlc_assets.assets.model_previews import comparison_picture, evaluation_metadata
 from dlc_assets.assets.reporting import Made, make_partitions
-from dlc_assets.catalog.comparison import compare_models
 from dlc_assets.checks import outcomes
 from dlc_assets.executors import GPU_POOL, gpu_op_tags
+from dlc_assets.inference.releases import released_by
 from dlc_assets.lab.compute import leased_device
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.partitions import models
 from dlc_assets.resources.lab import LabResource
+from dlc_assets.training.comparison import compare_models
 from dlc_assets.training.dataset import dataset_inputs, label_set_of, make_dataset
-from dlc_assets.training.evaluation import ERRORS, SETS, SUMMARY, evaluate_model, evaluation_inputs
+from dlc_assets.training.evaluation import evaluate_model, evaluation_inputs, to_be_scored
 from dlc_assets.training.models import evaluation_manifest, find_version
+from dlc_assets.training.rescoring import rescore_older_versions
+from dlc_assets.training.scores import SUMMARY_COLUMNS
 from dlc_assets.training.train import train_model, training_inputs
 
 _COMMON: dict[str, Any] = {
@@ -38,6 +41,7 @@ class TrainingConfig(dg.Config):
     batch_size: int | None = Field(None, description="frames a step; fewer need less memory")
     save_epochs: int | None = Field(None, description="a snapshot every so many epochs")
     seed: int | None = Field(None, description="seed of everything random in training")
+    patience: int | None = Field(None, description="stop once the validation has not become better for so many epochs")
     recompute: bool = Field(False, description="train even though the current version was trained from the same inputs")
 
     def overrides(self) -> dict[str, Any]:
@@ -47,6 +51,7 @@ class TrainingConfig(dg.Config):
             "batch_size": self.batch_size,
             "save_epochs": self.save_epochs,
             "seed": self.seed,
+            "patience": self.patience,
         }
         return {name: value for name, value in stated.items() if value is not None}
 
@@ -131,8 +136,12 @@ def trained_model(
             version.version,
             {
                 "version": version.version,
+                "released": ", ".join(released_by(opened, version)) or f"no; `dlc-assets release {version}` does it",
                 "trained now": trained_now,
                 "epoch": card["epoch"],
+                "last epoch": card.get("last_epoch"),
+                "stopped early": card.get("stopped_early", False),
+                "resumed at": dg.MetadataValue.json(card.get("resumed_at", [])),
                 "training seconds": card["training_seconds"],
                 "body parts": ", ".join(card["bodyparts"]),
                 "weights": dg.MetadataValue.json({"from": card["weights"], **card["weights_report"]}),
@@ -159,11 +168,7 @@ def trained_model(
             [
                 ("set", "string", "train, validation or benchmark"),
                 ("bodypart", "string", "body part, or (all)"),
-                ("n", "int64", "labels compared"),
-                ("rmse", "float64", "mean Euclidean distance in px (what DeepLabCut's evaluation calls RMSE)"),
-                ("median_error", "float64", "median distance in px"),
-                ("n_pcutoff", "int64", "labels whose estimate reaches the project's p-cutoff"),
-                ("rmse_pcutoff", "float64", "the same as rmse over those"),
+                *SUMMARY_COLUMNS,
             ]
         )
     },
@@ -172,52 +177,49 @@ def trained_model(
 def model_evaluation(
     context: dg.AssetExecutionContext, config: EvaluationConfig, lab: LabResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Errors of a model's current version on the labeled frames of its dataset: train, validation and benchmark, by body part."""
+    """Errors of a model's current version, by set and body part, with the labels as they are now.
+
+    Scored are the train and validation frames of its dataset, and the project's benchmark frames that it has not seen. Where only
+    labels were corrected, the network is not run again.
+    """
     opened = lab.open()
 
     def make(model: str) -> Made:
-        import pandas as pd
-
         version = find_version(opened.layout, model)
         manifest = evaluation_manifest(version, opened.layout)
-        if manifest is None or config.recompute or manifest.inputs != evaluation_inputs(version):
-            with leased_device(opened.layout, f"evaluating {model}", context.log.info):
-                manifest = evaluate_model(opened, version, run_id=context.run.run_id, log=context.log.info)
-        folder = opened.layout.evaluation(model, version.version)
-        summary = pd.read_parquet(folder / SUMMARY)
-        errors = pd.read_parquet(folder / ERRORS)
-        scored = manifest.details[manifest.details["scoring_set"]] or {}
+        if manifest is None or config.recompute or to_be_scored(opened, version):
+            manifest = evaluate_model(
+                opened, version, run_id=context.run.run_id, log=context.log.info, recompute=config.recompute
+            )
         return Made(
             manifest.data_version,
-            {
-                "version": version.version,
-                "scored on": manifest.details["scoring_set"],
-                "error (px)": scored.get("rmse") or np.nan,
-                "error above p-cutoff (px)": scored.get("rmse_pcutoff") or np.nan,
-                "p-cutoff": manifest.details["pcutoff"],
-                "errors": previews.table(summary.to_dict("records")),
-                "error by body part": previews.error_by_bodypart(errors, SETS),
-                "dagster/row_count": len(errors),
-                "dagster/uri": dg.MetadataValue.path(str(folder)),
-            },
+            evaluation_metadata(opened, version, manifest),
             {"trained_model": version.version},
         )
 
     yield from make_partitions(
-        context, opened, make, lambda model: evaluation_inputs(find_version(opened.layout, model))
+        context, opened, make, lambda model: evaluation_inputs(opened, find_version(opened.layout, model))
     )
 
 
 @dg.asset(deps=[model_evaluation], group_name="training", kinds={"parquet"}, owners=["team:lab"], code_version="1")
 def model_comparison(context: dg.AssetExecutionContext, lab: LabResource) -> dg.MaterializeResult:
-    """The evaluations of all models and versions side by side, best first, each on its own scoring frames."""
+    """All versions of all models side by side, ranked where they can be: on benchmark frames that none of them has seen.
+
+    Older versions are scored anew where benchmark labels were corrected or added.
+    """
     opened: Lab = lab.open()
-    compared = compare_models(opened)
+    for problem in rescore_older_versions(opened, run_id=context.run.run_id, log=context.log.info):
+        context.log.warning(problem)
+    compared, path = compare_models(opened)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(compared.rows),
             "models": previews.table(compared.rows),
-            "dagster/uri": dg.MetadataValue.path(str(compared.path)),
+            "errors with their intervals": comparison_picture(compared.rows),
+            "compared on": "\n".join(group.sentence() for group in compared.groups) or "nothing",
+            "not ranked": "\n".join(compared.refused) or "nothing",
+            "dagster/uri": dg.MetadataValue.path(str(path)),
         },
         data_version=dg.DataVersion(compared.data_version),
     )

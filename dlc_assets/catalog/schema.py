@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlc_assets.lab.errors import NotFoundError, did_you_mean
 from dlc_assets.poses.schema import COLUMNS as POSE_COLUMNS
+from dlc_assets.training.scores import SUMMARY_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,12 +156,13 @@ _VERSION = (
 _WHY = ("why", "string", "The reason for the state, in words.")
 _PARAM_SET = ("param_set", "string", "Key of training_param_sets.")
 _DATASET = ("dataset", "string", "Training dataset in the store: hash of labels, split and network.")
-_LABEL_HASH = ("label_hash", "string", "Hash of the label set: coordinates and images.")
-_ERRORS = (
-    ("rmse", "float64", "Mean Euclidean distance in px: what DeepLabCut's evaluation calls RMSE."),
-    ("rmse_pcutoff", "float64", "The same over estimates whose likelihood reaches pcutoff."),
-    ("median_error", "float64", "Median distance in px."),
+_LABEL_HASH = (
+    "label_hash",
+    "string",
+    "Hash of the labels that it learns from or is checked on: coordinates and images.",
 )
+# What the columns of an evaluation's summary are called in the catalog, where that differs.
+EVALUATION_COLUMN = {"n": "labels", "n_pcutoff": "labels_pcutoff", "n_missed": "missed"}
 
 TABLES: tuple[CatalogTable, ...] = (
     CatalogTable(
@@ -390,9 +392,10 @@ TABLES: tuple[CatalogTable, ...] = (
             ("set", "string", "train, validation or benchmark."),
             ("scoring", "bool", "Whether the model is judged by this set: frames it did not learn from."),
             ("body_part", "string", "Body part, or (all)."),
-            ("labels", "int64", "Labels compared."),
-            *_ERRORS,
-            ("labels_pcutoff", "int64", "Labels whose estimate reaches pcutoff."),
+            *(
+                (EVALUATION_COLUMN.get(name, name), kind, f"{said[0].upper()}{said[1:]}.")
+                for name, kind, said in SUMMARY_COLUMNS
+            ),
             ("pcutoff", "float64", "Likelihood above which a detection is trusted."),
             ("epoch", "int64", "Epoch of the snapshot."),
             _DATASET,
@@ -429,6 +432,28 @@ TABLES: tuple[CatalogTable, ...] = (
             ("run_id", "string", "Dagster run."),
         ),
     ),
+    CatalogTable(
+        "cohorts",
+        "Frozen cohorts: one row a session and model, with the version that was frozen.",
+        (),
+        _columns(
+            ("cohort", "string", "Name of the cohort."),
+            _SESSION,
+            _MODEL,
+            _VERSION,
+            ("recordings", "list<string>", "Recordings that are this model's."),
+            ("frozen", "timestamp", "When."),
+            ("by", "string", "Who froze it."),
+            ("reason", "string", "Why."),
+            ("data_version", "string", "Hash of the poses that were frozen."),
+            ("there", "bool", "Whether these very poses are still there."),
+            (
+                "kept_elsewhere",
+                "bool",
+                "Whether they were analysed anew, so that `poses` has others of this session, model and version.",
+            ),
+        ),
+    ),
 )
 
 POSES = CatalogTable(
@@ -440,29 +465,61 @@ POSES = CatalogTable(
 
 COMPARISON = CatalogTable(
     "model_comparison",
-    "Every evaluated version of every model side by side, best first among those scored on the same frames.",
+    "Every version of every model side by side, ranked on benchmark frames that none of those it is ranked with has seen.",
     (),
     _columns(
         (
             "comparable",
             "string",
-            "Hash of the labels scored on: only rows with the same one can be ranked against each other.",
+            "Hash of the labels scored on: rows with the same one are ranked against each other; null where not ranked.",
         ),
         ("rank", "int64", "Place among the comparable, 1 the best (smallest rmse)."),
         _MODEL,
         _VERSION,
         ("current", "bool", "Whether the model's name means this version."),
-        ("scored_on", "string", "Set of frames scored on: benchmark, else validation."),
-        ("frames", "int64", "Labeled frames scored on."),
-        ("labels", "int64", "Labels compared."),
-        *_ERRORS,
+        ("project", "string", "Project that the model was trained from."),
+        (
+            "verdict",
+            "string",
+            "best, not distinguishable from the best, worse than the best, or cannot be told (too few frames); empty where not ranked.",
+        ),
+        ("frames", "int64", "Labeled frames scored on, unseen by all comparable versions."),
+        ("videos", "int64", "Videos that these frames come from."),
+        ("labels", "int64", "Labels compared: those for which every comparable version gave a position."),
+        ("body_parts", "list<string>", "Body parts compared."),
+        ("rmse", "float64", "Mean Euclidean distance in px: what DeepLabCut's evaluation calls RMSE."),
+        (
+            "rmse_low",
+            "float64",
+            "Lower end of its 95 % interval, by bootstrap over videos (over blocks of frames in one video).",
+        ),
+        ("rmse_high", "float64", "Upper end of its 95 % interval."),
+        ("rmse_pcutoff", "float64", "The same as rmse over estimates whose likelihood reaches pcutoff."),
+        ("median_error", "float64", "Median distance in px."),
+        ("pck_5px", "float64", "Share of labels with an estimate within 5 px."),
+        ("missed", "int64", "Labels for which this version gave no position."),
+        ("difference", "float64", "Mean error above that of the best, in px; null for the best."),
+        ("difference_low", "float64", "Lower end of its 95 % interval, from paired differences."),
+        ("difference_high", "float64", "Upper end of its 95 % interval."),
+        (
+            "human_error",
+            "float64",
+            "Mean distance in px between two people who labeled the same frames; null where no two did.",
+        ),
         ("pcutoff", "float64", "Likelihood above which a detection is trusted."),
+        ("parameters", "int64", "Numbers that the network learned."),
+        (
+            "frames_per_second",
+            "float64",
+            "Speed where it was evaluated, at the commonest size of the labeled pictures.",
+        ),
+        ("device", "string", "Where that was measured: the GPU's name, or cpu."),
         ("net_type", "string", "DeepLabCut's name of the network."),
         ("epochs", "int64", "Epochs that were asked for."),
         ("custom", "bool", "Whether the training run had settings of its own."),
         _DATASET,
         _LABEL_HASH,
         ("trained", "timestamp", "When it was trained."),
-        ("note", "string", "What this row can be compared with."),
+        ("note", "string", "How it stands to the best, in words, or why it is not ranked."),
     ),
 )

@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc_assets.catalog.schema import TABLES, TAG_PREFIX, catalog_table
+from dlc_assets.catalog.schema import EVALUATION_COLUMN, TABLES, TAG_PREFIX, catalog_table
+from dlc_assets.inference.frozen_poses import frozen_manifest, is_kept_elsewhere
 from dlc_assets.inference.pose_tables import wanted_recordings, wanted_version
 from dlc_assets.inference.releases import rule_for
+from dlc_assets.lab.cohorts import cohorts
 from dlc_assets.lab.errors import DlcAssetsError, SettingsError
 from dlc_assets.lab.files import atomic_path, content_hash
 from dlc_assets.lab.keys import label_for_archive, pose_key, split_pose_key, split_session_key
@@ -23,7 +25,8 @@ from dlc_assets.lab.specification import ModelSpecification
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, read_session_info
 from dlc_assets.state.behind import LabState, Product, lab_state
-from dlc_assets.training.evaluation import ALL, SETS, SUMMARY
+from dlc_assets.training.dataset import labels_version
+from dlc_assets.training.evaluation import SUMMARY
 from dlc_assets.training.labels import LabelSet, read_label_set
 from dlc_assets.training.models import (
     ModelVersion,
@@ -34,6 +37,7 @@ from dlc_assets.training.models import (
     versions,
 )
 from dlc_assets.training.project import DlcProject, read_project
+from dlc_assets.training.scores import ALL, SETS, SUMMARY_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -379,7 +383,7 @@ def _label_sets(sources: _Sources) -> Iterator[Row]:
         if isinstance(labels, DlcAssetsError):
             yield {**common, "problem": str(labels)}
             continue
-        label_hash = labels.content_hash
+        label_hash = labels_version(sources.lab, model, labels)
         for count in labels.counts:
             yield {
                 **common,
@@ -389,7 +393,7 @@ def _label_sets(sources: _Sources) -> Iterator[Row]:
                 "used": count.used,
                 "dropped": sum(count.dropped.values()),
                 "reasons": "; ".join(f"{number} {reason}" for reason, number in sorted(count.dropped.items())),
-                "notes": "; ".join(count.notes),
+                "notes": "; ".join([*count.warnings, *count.notes]),
                 "label_hash": label_hash,
             }
 
@@ -399,7 +403,7 @@ def _read_labels(sources: _Sources, model: str) -> LabelSet:
     if isinstance(project, DlcAssetsError):
         raise project
     chosen = sources.specifications[model].label_set
-    return read_label_set(project, videos=chosen.videos, scorers=chosen.scorers)
+    return read_label_set(project, videos=chosen.videos, scorers=chosen.scorers, frames=chosen.frames)
 
 
 def _parameters(specification: Mapping[str, Any], training: Mapping[str, Any]) -> Row:
@@ -538,9 +542,7 @@ def _evaluations(sources: _Sources) -> Iterator[Row]:
                 "set": row["set"],
                 "scoring": row["set"] == manifest.details.get("scoring_set"),
                 "body_part": row["bodypart"],
-                "labels": row.get("n"),
-                **{name: row.get(name) for name in ("rmse", "rmse_pcutoff", "median_error")},
-                "labels_pcutoff": row.get("n_pcutoff"),
+                **{EVALUATION_COLUMN.get(name, name): row.get(name) for name, _, _ in SUMMARY_COLUMNS},
                 "pcutoff": manifest.details.get("pcutoff"),
                 "epoch": version.card.get("epoch"),
                 "dataset": version.card.get("dataset"),
@@ -662,6 +664,26 @@ def _mean(of_bodyparts: Mapping[str, float | None] | None) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def _cohorts(sources: _Sources) -> Iterator[Row]:
+    for cohort in sorted(cohorts(sources.lab.layout), key=lambda cohort: cohort.name):
+        for session, pinned in sorted(cohort.sessions.items()):
+            for model, version in sorted(pinned.items()):
+                manifest = frozen_manifest(sources.lab, cohort, session, model)
+                yield {
+                    "cohort": cohort.name,
+                    "session": session,
+                    "model": model,
+                    "version": version,
+                    "recordings": cohort.recordings.get(session, {}).get(model),
+                    "frozen": cohort.made,
+                    "by": cohort.by,
+                    "reason": cohort.reason,
+                    "data_version": cohort.poses.get(session, {}).get(model),
+                    "there": manifest is not None,
+                    "kept_elsewhere": is_kept_elsewhere(sources.lab, cohort, session, model),
+                }
+
+
 _ROWS: dict[str, Callable[[_Sources], Iterable[Row]]] = {
     "subjects": _subjects,
     "devices": _devices,
@@ -676,4 +698,5 @@ _ROWS: dict[str, Callable[[_Sources], Iterable[Row]]] = {
     "models": _models,
     "evaluations": _evaluations,
     "pose_estimations": _pose_estimations,
+    "cohorts": _cohorts,
 }

@@ -22,7 +22,7 @@ from dlc_assets_tests.graph.conftest import Graph, rows_of
 from dlc_assets_tests.graph.small_lab import FIRST, SECOND, SESSIONS, THIRD, video_of
 
 FRESH, STALE = StaleStatus.FRESH, StaleStatus.STALE
-ONE_VIDEO, ANOTHER_VIDEO = "m01_20260420_top", "m02_20260421_top"
+ONE_VIDEO, ANOTHER_VIDEO = "m01_20260421_top", "m02_20260421_top"  # both are learned from
 WALKER = [("training_dataset", "walker"), ("trained_model", "walker"), ("model_evaluation", "walker")]
 POSES = [("pose_table", f"walker|{session}") for session in SESSIONS]
 FILES = [(asset, session) for asset in ("session_recordings", "nwb_file") for session in SESSIONS]

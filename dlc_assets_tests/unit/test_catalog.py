@@ -13,8 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from dlc_assets.catalog.comparison import compare_models
-from dlc_assets.catalog.schema import COMPARISON, POSES, TABLES, catalog_table
+from dlc_assets.catalog.schema import POSES, TABLES, catalog_table
 from dlc_assets.catalog.sql import query
 from dlc_assets.catalog.tables import catalog_tables, write_catalog
 from dlc_assets.inference.pose_tables import pose_inputs
@@ -29,8 +28,10 @@ from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.info import need_session_info, read_times
 from dlc_assets.recordings.session_recordings import record_session
 from dlc_assets.state.behind import lab_state
-from dlc_assets.training.evaluation import ERRORS, SUMMARY, errors_of_frames, scoring_set, summarize
+from dlc_assets.training.comparison import compare_models
+from dlc_assets.training.evaluation import ERRORS, SUMMARY
 from dlc_assets.training.models import ModelVersion, set_current
+from dlc_assets.training.scores import errors_of_frames, scoring_set, summarize
 
 FIRST, SECOND, THIRD = "sub-m01_ses-20260501", "sub-m01_ses-20260502", "sub-m02_ses-20260501"
 OLD, NEW = "0" * 12, "123456789012"  # all digits: they must stay text
@@ -212,7 +213,7 @@ def test_a_fresh_lab_has_every_table_empty(tmp_path: Path) -> None:
     assert all(tables[table.name].schema.equals(table.schema()) for table in TABLES)
     assert sum(table.num_rows for table in tables.values()) == 0
     assert query(lab, "select * from poses").columns == [column.name for column in POSES.columns]
-    assert compare_models(lab).rows == []
+    assert compare_models(lab)[0].rows == []
 
 
 def test_a_session_says_who_when_and_how_old_with_the_labs_own_tags(lab: Lab) -> None:
@@ -524,34 +525,7 @@ def test_a_lab_in_a_folder_with_an_awkward_name_can_be_asked(lab: Lab, tmp_path:
     assert query(open_lab_folder(moved), "select count(*) > 0 from poses").rows == [(True,)]
 
 
-# --- comparison -----------------------------------------------------------------------------------
-
-
-def test_models_scored_on_the_same_frames_are_ranked_best_first_and_others_apart(lab: Lab) -> None:
-    walker = [ModelVersion("walker", version, lab.layout.version("walker", version)) for version in (OLD, NEW)]
-    _evaluate(lab, walker[0], 2.0)
-    _evaluate(lab, walker[1], 3.0)
-    # The same frames under another network make another dataset, and are comparable all the same.
-    _evaluate(lab, _train(lab, "runner", NEW, dataset="d2", net_type="hrnet_w32"), 1.0)
-    _evaluate(lab, _train(lab, "jumper", NEW, dataset="d3"), 0.1, images=("c", "d", "e"))
-    _train(lab, "unscored", NEW)
-    compared = compare_models(lab)
-    assert [(row["model"], row["version"], row["rank"], row["rmse"]) for row in compared.rows] == [
-        ("runner", NEW, 1, 1.0),
-        ("walker", OLD, 2, 2.0),
-        ("walker", NEW, 3, 3.0),
-        ("jumper", NEW, 1, pytest.approx(0.1)),
-    ]
-    groups = [row["comparable"] for row in compared.rows]
-    assert groups[0] == groups[1] == groups[2] != groups[3]
-    assert "cannot be ranked against" in compared.rows[0]["note"]
-    assert "cannot be ranked against" in compared.rows[3]["note"]
-    best = compared.rows[0]
-    assert (best["scored_on"], best["frames"], best["labels"], best["epochs"]) == ("benchmark", 2, 4, 100)
-    written = pq.read_table(compared.path)
-    assert written.schema.names == [column.name for column in COMPARISON.columns]
-    assert written["rank"].to_pylist() == [1, 2, 3, 1]
-    assert compare_models(lab).data_version == compared.data_version
+# --- evaluations ----------------------------------------------------------------------------------
 
 
 def test_evaluations_have_a_row_a_set_and_body_part(lab: Lab) -> None:
@@ -561,6 +535,7 @@ def test_evaluations_have_a_row_a_set_and_body_part(lab: Lab) -> None:
     assert [*rows] == [(name, part) for name in ("train", "benchmark") for part in ("(all)", *PARTS)]
     scored = rows["benchmark", "snout"]
     assert (scored["scoring"], scored["labels"], scored["rmse"], scored["epoch"]) == (True, 2, 2.0, 75)
+    assert (scored["pck_5px"], scored["missed"], scored["map"]) == (1.0, 0, None)
     (lab.layout.evaluation("walker", NEW) / SUMMARY).write_text("no parquet")
     (total,) = _rows(lab, "evaluations")
     assert (total["set"], total["body_part"], total["rmse"]) == ("benchmark", "(all)", 2.0)
