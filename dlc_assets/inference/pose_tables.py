@@ -14,6 +14,7 @@ import numpy as np
 from dlc_assets.inference.chunks import PoseChunks
 from dlc_assets.inference.clips import clips_around
 from dlc_assets.inference.crops import crop_hashes, crop_of
+from dlc_assets.inference.frozen_poses import replacing
 from dlc_assets.inference.precision import proof_of
 from dlc_assets.inference.releases import Releases, releases_of
 from dlc_assets.inference.streaming import VideoPart, stream_poses
@@ -192,8 +193,8 @@ def estimate_session(
     Parameters
     ----------
     overrides
-        A run's own settings (``version``, ``recordings``, ``snapshot`` and what *estimators* were made with); they make the
-        table "custom".
+        A run's own settings (``version``, ``recordings``, ``snapshot`` and what *estimators* were made with); but for the version
+        they make the table "custom".
     recompute
         Estimate even though the stored table was made from the same inputs, from the first frame on. Without it, what a killed
         analysis left is gone on with.
@@ -214,8 +215,9 @@ def estimate_session(
         manifest = Manifest(
             asset="pose_table",
             key=pose_key(model, session_key),
-            inputs=pose_inputs(lab, model, session),
-            overrides=dict(overrides),
+            # A version that was stated is one of the inputs: once it is released, its table is what it then would be.
+            inputs={**pose_inputs(lab, model, session), "model": version.version},
+            overrides={name: value for name, value in overrides.items() if name != "version"},
             data_version="",
             run_id=run_id,
         )
@@ -259,10 +261,11 @@ def estimate_session(
             "rows": sum(row["rows"] for row in rows),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        for recording in recordings:  # together, now that all are whole: the manifest speaks of all of them
-            name = recording.recording
-            _staged(work, name).replace(lab.layout.pose_file(version.model, version.version, session_key, name))
-        manifest.write(folder)
+        with replacing(lab, existing, manifest.data_version):
+            for recording in recordings:  # together, now that all are whole: the manifest speaks of all of them
+                name = recording.recording
+                _staged(work, name).replace(lab.layout.pose_file(version.model, version.version, session_key, name))
+            manifest.write(folder)
         shutil.rmtree(work, ignore_errors=True)
         for path in folder.glob("*.parquet"):
             if path.stem not in {row["recording"] for row in rows}:

@@ -14,8 +14,8 @@ from dlc_assets.lab.files import read_json, write_json
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.training.dataset import FRAMES, image_of_frame
-from dlc_assets.training.evaluation import SETS
 from dlc_assets.training.models import ModelVersion
+from dlc_assets.training.scores import SETS
 
 if TYPE_CHECKING:
     from dlc_assets.engine.estimator import Estimator

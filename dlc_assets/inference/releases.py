@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dlc_assets.lab.errors import DlcAssetsError, did_you_mean
 from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.release_rules import rule_text
 from dlc_assets.lab.settings import ReleaseRule
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo
 from dlc_assets.training.models import ModelVersion, find_version, trained_models
@@ -25,30 +27,36 @@ class Releases:
     uncovered: list[str] = field(default_factory=list)
 
 
-def rule_for(lab: Lab, session: SessionInfo, recording: RecordingInfo) -> ReleaseRule | None:
-    """Return the first release rule that matches *recording*, None when none does."""
-    return next((rule for rule in lab.settings.release if rule.matches(recording.device, session.day)), None)
+def rule_for(
+    lab: Lab, session: SessionInfo, recording: RecordingInfo, rules: Sequence[ReleaseRule] | None = None
+) -> ReleaseRule | None:
+    """Return the first of *rules* (None: lab.yaml's) that matches *recording*, None when none does."""
+    stated = lab.settings.release if rules is None else rules
+    return next((rule for rule in stated if rule.matches(recording.device, session.day)), None)
 
 
-def releases_of(lab: Lab, session: SessionInfo) -> Releases:
-    """Apply the release rules to *session*; `waiting` says of a model why it cannot analyse yet."""
+def releases_of(lab: Lab, session: SessionInfo, rules: Sequence[ReleaseRule] | None = None) -> Releases:
+    """Apply the release rules to *session*; `waiting` says of a model why it cannot analyse yet.
+
+    *rules* stand in the place of lab.yaml's, to learn what they would do.
+    """
     releases = Releases()
-    rules: dict[str, ReleaseRule] = {}
+    of_model: dict[str, ReleaseRule] = {}
     for recording in session.recordings:
-        rule = rule_for(lab, session, recording)
+        rule = rule_for(lab, session, recording, rules)
         if rule is None:
             releases.uncovered.append(recording.recording)
             continue
-        first = rules.setdefault(rule.model_name, rule)
-        if first.model != rule.model:
+        first = of_model.setdefault(rule.model_name, rule)
+        if not _same_version(lab, first, rule):
             releases.waiting[rule.model_name] = (
                 f"the release rules ask for {first.model} and {rule.model} in the same session {session.session}: "
                 "one session takes one version of a model. Change the rules in lab.yaml."
             )
             continue
         releases.recordings.setdefault(rule.model_name, []).append(recording.recording)
-    releases.pinned = {model for model, rule in rules.items() if rule.version is not None}
-    for model, rule in rules.items():
+    releases.pinned = {model for model, rule in of_model.items() if rule.version is not None}
+    for model, rule in of_model.items():
         if model in releases.waiting:
             continue  # neither version analyses before the rules agree
         try:
@@ -56,6 +64,29 @@ def releases_of(lab: Lab, session: SessionInfo) -> Releases:
         except DlcAssetsError as error:
             releases.waiting[model] = str(error)
     return releases
+
+
+def _same_version(lab: Lab, one: ReleaseRule, other: ReleaseRule) -> bool:
+    """Say whether both rules mean the same version: written out, with its first digits, or as the current one."""
+    if one.model == other.model:
+        return True
+    try:
+        return find_version(lab.layout, one.model) == find_version(lab.layout, other.model)
+    except DlcAssetsError:
+        return False
+
+
+def released_by(lab: Lab, version: ModelVersion) -> list[str]:
+    """Return the release rules that mean *version* now, as lab.yaml writes them, each with its number."""
+    found = []
+    for number, rule in enumerate(lab.settings.release, start=1):
+        try:
+            meant = find_version(lab.layout, rule.model)
+        except DlcAssetsError:
+            continue  # `rule_problems` says so
+        if meant == version:
+            found.append(f"rule {number}: {rule_text(rule)}")
+    return found
 
 
 def rule_problems(lab: Lab) -> list[str]:

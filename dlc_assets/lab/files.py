@@ -164,6 +164,21 @@ def _sha256_of(path: Path, _size: int, _mtime_ns: int) -> str:
     return sha256_file(path)
 
 
+def size_of(path: Path) -> int:
+    """Return the bytes of the file at *path*, or of all files below it; 0 where there is nothing."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def size_words(size: int) -> str:
+    """Return ``512 bytes``, ``1.4 MB`` or ``98.0 MB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
+
+
 def content_hash(obj: Any) -> str:
     """Return the sha256 (hex) of *obj* as canonical JSON (sorted keys, no spaces, tuples as lists)."""
     canonical = json.dumps(_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

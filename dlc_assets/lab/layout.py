@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,17 @@ class LabLayout:
     def lock(self, kind: str, key: str) -> Path:
         return self.locks / kind / f"{_file_name(key)}.lock"
 
+    def locks_on_poses(self, *, model: str = "*", session: str = "*") -> list[Path]:
+        """Return the lock files of all pose tables of *model* or of *session* that were ever made, held or not."""
+        return sorted((self.locks / "pose_table").glob(f"{_file_name(f'{model}|{session}')}.lock"))
+
     def failure(self, asset: str, key: str) -> Path:
         return self.work / "failures" / asset / f"{_file_name(key)}.json"
+
+    def failures_of(self, key: str) -> list[Path]:
+        """Return what went wrong last with *key* in any asset, and with the pose tables of that model or session."""
+        names = (key, f"{key}|*", f"*|{key}")
+        return sorted({path for name in names for path in (self.work / "failures").glob(f"*/{_file_name(name)}.json")})
 
     def training_work(self, model: str, input_hash: str) -> Path:
         return self.work / "training" / model / input_hash[:12]
@@ -67,6 +77,12 @@ class LabLayout:
     def dataset(self, model: str, input_hash: str) -> Path:
         return self.datasets(model) / input_hash[:12]
 
+    def benchmarks(self, project: str) -> Path:
+        return self.store / "benchmarks" / _folder_name(project)
+
+    def benchmark_image(self, project: str, folder: str, image: str) -> Path:
+        return self.benchmarks(project) / folder / image
+
     @property
     def models(self) -> Path:
         return self.store / "models"
@@ -83,9 +99,22 @@ class LabLayout:
     def evaluation(self, model: str, version: str) -> Path:
         return self.version(model, version) / "evaluation"
 
+    def model_card(self, model: str, version: str) -> Path:
+        return self.version(model, version) / "card.md"
+
+    def model_card_examples(self, model: str, version: str) -> Path:
+        return self.version(model, version) / "card-examples.jpg"
+
     @property
     def comparison(self) -> Path:
         return self.store / "comparison"
+
+    def pose_comparison(self, old: str, new: str) -> Path:
+        return self.comparison / "poses" / f"{old}--{new}"
+
+    @property
+    def trash(self) -> Path:
+        return self.store / "trash"
 
     @property
     def records(self) -> Path:
@@ -108,11 +137,22 @@ class LabLayout:
     def poses(self) -> Path:
         return self.store / "poses"
 
+    def poses_of_model(self, model: str) -> Path:
+        return self.poses / f"model={model}"
+
+    def poses_of_version(self, model: str, version: str) -> Path:
+        return self.poses_of_model(model) / f"version={version}"
+
     def pose_folder(self, model: str, version: str, session: str) -> Path:
-        return self.poses / f"model={model}" / f"version={version}" / f"session={session}"
+        return self.poses_of_version(model, version) / f"session={session}"
 
     def pose_file(self, model: str, version: str, session: str, recording: str) -> Path:
         return self.pose_folder(model, version, session) / f"{recording}.parquet"
+
+    def kept_poses(self, model: str, version: str, session: str, data_version: str) -> Path:
+        """Return where poses of a cohort lie once their place in `poses` was needed for others."""
+        task = self.store / "kept_poses" / f"model={model}" / f"version={version}" / f"session={session}"
+        return task / f"poses={data_version[:12]}"
 
     @property
     def nwb(self) -> Path:
@@ -120,6 +160,12 @@ class LabLayout:
 
     def nwb_manifest(self, session: str) -> Path:
         return self.nwb / ".manifests" / f"{session}.json"
+
+    def cohort_nwb(self, cohort: str) -> Path:
+        return self.nwb / "cohorts" / cohort
+
+    def cohort_nwb_manifest(self, cohort: str, session: str) -> Path:
+        return self.cohort_nwb(cohort) / ".manifests" / f"{session}.json"
 
     @property
     def catalog(self) -> Path:
@@ -132,3 +178,8 @@ class LabLayout:
 def _file_name(key: str) -> str:
     """Return a key as a file name: ``|`` (of model|session) is not allowed on Windows."""
     return key.replace("|", "__")
+
+
+def _folder_name(name: str) -> str:
+    """Return a name that people chose as a folder's: separators of paths and what Windows refuses become ``_``."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]|^\.+', "_", name)

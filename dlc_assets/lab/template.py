@@ -39,10 +39,13 @@ devices:
 # subjects:
 #   m01: {{species: Mus musculus, sex: F, date_of_birth: 2026-02-01, strain: C57BL/6J, genotype: wt, tags: {{group: control}}}}
 
-# Which model analyses which recordings by itself; the first rule that matches a recording counts.
+# Which model analyses which recordings by itself; the first rule that matches a recording counts. `dlc-assets release` writes such
+# rules, after saying what they change.
 # release:
 #   - {{devices: [top], model: openfield@1a2b3c4d, until: 2026-12-31}}   # this very version, for sessions up to that day
 #   - {{devices: [top], model: openfield}}            # the model's newest version, whenever it is trained again
+# on_release: new_sessions                   # or all: a release analyses past sessions again as well
+# release_requirements: {{max_error: 5, min_labels: 100}}   # what a version must show before it is released
 
 # Sessions before `since` are analysed on command only (`dlc-assets analyze`), so that an old archive is not queued whole.
 analyze: {{auto: true, since: {today}}}
