@@ -7,15 +7,21 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dlc_assets.catalog.schema import COMPARISON
+from dlc_assets.inference.frozen_poses import cohort_files
+from dlc_assets.inference.pose_comparison import compare_poses, versions_to_compare
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_files
 from dlc_assets.inference.releases import releases_of
+from dlc_assets.lab.cohorts import find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, did_you_mean
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.poses.differences import MOVED_PX
 from dlc_assets.poses.selection import PoseSelection
 from dlc_assets.recordings.info import need_session_info
 from dlc_assets.state.behind import analysed_by, recorded_sessions
-from dlc_assets.training.evaluation import SUMMARY
+from dlc_assets.training.comparison import chosen_versions, compare_versions
+from dlc_assets.training.evaluation import read_summary
 from dlc_assets.training.models import current_version, evaluation_manifest, find_version, trained_models, versions
 
 if TYPE_CHECKING:
@@ -52,6 +58,10 @@ class OpenLab:
         """Return one row a version of a model (the catalog's `models`)."""
         return self._table("models")
 
+    def cohorts(self) -> pd.DataFrame:
+        """Return one row a session and model of each frozen cohort (the catalog's `cohorts`)."""
+        return self._table("cohorts")
+
     def recordings(self, session: str | None = None) -> pd.DataFrame:
         """Return one row a recording, of one session or of all (the catalog's `recordings`)."""
         recordings = self._table("recordings")
@@ -63,14 +73,32 @@ class OpenLab:
     def evaluation(self, model: str) -> pd.DataFrame:
         """Return the errors (px) of *model* (``name`` or ``name@version``) by set and body part.
 
-        ``rmse`` is DeepLabCut's: the mean Euclidean distance; ``rmse_pcutoff`` counts only estimates that reach the p-cutoff.
+        ``rmse`` is DeepLabCut's: the mean Euclidean distance; ``rmse_pcutoff`` counts only estimates that reach the p-cutoff. All
+        columns are described in `training.scores.SUMMARY_COLUMNS`.
         """
-        import pandas as pd
-
         version = find_version(self.lab.layout, model)
         if evaluation_manifest(version, self.lab.layout) is None:
             raise NotFoundError(f"{version} is not evaluated yet: materialize model_evaluation for {version.model}.")
-        return pd.read_parquet(self.lab.layout.evaluation(version.model, version.version) / SUMMARY)
+        return read_summary(self.lab, version)
+
+    def comparison(self, models: Names = None) -> pd.DataFrame:
+        """Return one row a model version, ranked where that is fair: on benchmark frames that none of those ranked together has seen.
+
+        Columns are those of the catalog's `model_comparison`; rows with the same ``comparable`` are ranked against each other. Labels are
+        read as they are now. No network is run: frames of which it is not known what one says are left out (``note`` says so), until
+        `dlc-assets compare-models` or `model_evaluation` has run it.
+
+        Parameters
+        ----------
+        models
+            ``name`` or ``name@version``; None takes every version of every model, one name alone all its versions. Several are
+            ranked all against all or not at all.
+        """
+        import pandas as pd
+
+        stated = _names(models)
+        compared = compare_versions(self.lab, chosen_versions(self.lab, stated), together=len(stated) > 1)
+        return pd.DataFrame(compared.rows, columns=[column.name for column in COMPARISON.columns])
 
     def poses(
         self,
@@ -79,6 +107,8 @@ class OpenLab:
         bodyparts: Names = None,
         recording: Names = None,
         individuals: Names = None,
+        cohort: str | None = None,
+        allow_mixed_versions: bool = False,
     ) -> PoseSelection:
         """Return a lazy selection of poses: nothing is read before `.to_pandas()`, `.to_xarray()`, `.to_dlc()` or `.to_arrow()`.
 
@@ -91,7 +121,27 @@ class OpenLab:
             None takes the models that the release rules name for each session, or the only model there is.
         bodyparts, recording, individuals
             Names; None takes all.
+        cohort
+            A frozen cohort: exactly the poses that it was frozen with, whatever is released now; *session* and *model* choose among
+            them. Versions may mix, as they did then.
+        allow_mixed_versions
+            Whether a model may come in several versions, as it does across the day of a release: their errors differ.
+
+        Raises
+        ------
+        DlcAssetsError
+            A model comes in several versions.
+        NotFoundError
+            There is no such session, model, cohort; nothing was analysed; or poses of the cohort are not there any more.
         """
+        if cohort is not None:
+            frozen = find_cohort(self.lab.layout, cohort)
+            return PoseSelection(
+                cohort_files(self.lab, frozen, _names(session), _names(model), _names(recording)),
+                bodyparts=_names(bodyparts) or None,
+                individuals=_names(individuals) or None,
+                allow_mixed_versions=True,
+            )
         self._check_models(_names(model))
         sessions = [self._known_session(key) for key in _names(session)] or recorded_sessions(self.lab)
         wanted = set(_names(recording))
@@ -122,7 +172,39 @@ class OpenLab:
                 f"is meant: {listed}. `dlc-assets status` says why; model='name@version' takes an older version.",
                 stacklevel=2,
             )
-        return PoseSelection(files, bodyparts=_names(bodyparts) or None, individuals=_names(individuals) or None)
+        return PoseSelection(
+            files,
+            bodyparts=_names(bodyparts) or None,
+            individuals=_names(individuals) or None,
+            allow_mixed_versions=allow_mixed_versions,
+        )
+
+    def compare_poses(self, old: str, new: str, sessions: Names = None, *, moved_px: float = MOVED_PX) -> pd.DataFrame:
+        """Return how much the poses of sessions change from one model version to another, the largest change first.
+
+        Parameters
+        ----------
+        old, new
+            ``name`` (its current version) or ``name@version``.
+        sessions
+            Session keys; None takes all that both analysed.
+        moved_px
+            Distance in px beyond which a position has moved.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `inference.pose_comparison.PoseComparison.table`. A warning names what was not compared.
+        """
+        one, other = versions_to_compare(self.lab, old, new)
+        found = compare_poses(self.lab, one, other, _names(sessions) or None, moved_px=moved_px)
+        alone = [(version, keys) for version, keys in ((one, found.only_old), (other, found.only_new)) if keys]
+        left_out = [
+            f"only {version} has analysed {', '.join(keys[:10])}{', ...' * (len(keys) > 10)}" for version, keys in alone
+        ]
+        if left_out or found.notes:
+            warnings.warn("; ".join([*left_out, *found.notes]), stacklevel=2)
+        return found.table()
 
     def _manifests(self, session: str, models: list[str]) -> list[Manifest]:
         info, _ = need_session_info(self.lab.layout, session)

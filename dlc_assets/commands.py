@@ -14,8 +14,10 @@ from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
 from dlc_assets.assets.labels import observe_labels
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.inference.crops import setup_problems
+from dlc_assets.inference.frozen_poses import cohort_files
 from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest
-from dlc_assets.inference.releases import releases_of, rule_problems
+from dlc_assets.inference.releases import released_by, releases_of, rule_problems
+from dlc_assets.lab.cohorts import find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.lab import Lab
 from dlc_assets.launching import RunOutcome, execute_here
@@ -25,7 +27,8 @@ from dlc_assets.recordings.discovery import Discovery, discover
 from dlc_assets.recordings.info import read_session_info
 from dlc_assets.recordings.settling import unchanged_for
 from dlc_assets.state.behind import BEHIND, recordings_product
-from dlc_assets.training.models import find_version, trained_models
+from dlc_assets.training.models import ModelVersion, current_version, find_version, trained_models
+from dlc_assets.training.rescoring import behind_labels, rescore
 
 Log = Callable[[str], None]
 
@@ -84,6 +87,24 @@ def train_model(
     return execute_here(lab, instance, "train", tags={"dagster/partition": model}, ops=ops, log=log)
 
 
+def evaluate_versions(lab: Lab, versions: Sequence[ModelVersion], *, log: Log) -> list[str]:
+    """Evaluate those of *versions* that are not, or behind their labels; return a sentence for each that failed.
+
+    Current versions are evaluated by runs of the job `evaluate`, so that the UI shows it; older ones are no partitions.
+    """
+    from dlc_assets.resources.instance import open_instance
+
+    behind, problems = behind_labels(lab, versions)
+    current = [v for v in behind if v == current_version(lab.layout, v.model) and v.model in lab.model_names()]
+    if current:
+        with open_instance(lab, log) as instance:
+            add_keys(instance, MODEL, [version.model for version in current])
+            for version in current:
+                outcome = execute_here(lab, instance, "evaluate", tags={"dagster/partition": version.model}, log=log)
+                problems += [f"{version} could not be evaluated: {message}" for message in outcome.failures]
+    return problems + rescore(lab, [version for version in behind if version not in current], run_id="", log=log)
+
+
 def analyze_sessions(
     lab: Lab,
     instance: dg.DagsterInstance,
@@ -129,6 +150,20 @@ def analyze_sessions(
             outcomes.append(execute_here(lab, instance, "analyze", tags=part.for_model(name).tags, ops=ops, log=log))
     done.pose_tables = _pose_tables(lab, tasks)
     return done
+
+
+def analyze_with_version(
+    lab: Lab, instance: dg.DagsterInstance, version: ModelVersion, sessions: Sequence[str], *, log: Log
+) -> list[RunOutcome]:
+    """Estimate the poses of *sessions* with *version*, whatever is released or current; what is released stays as it is."""
+    register_models(lab, instance, log)
+    add_keys(instance, SESSION, sessions)
+    ops = {"pose_table": {"version": version.version}}
+    ranges = contiguous_ranges(sessions, instance.get_dynamic_partitions(SESSION), ANALYSES_PER_RUN)
+    return [
+        execute_here(lab, instance, "analyze", tags=part.for_model(version.model).tags, ops=ops, log=log)
+        for part in ranges
+    ]
 
 
 def _run_settings(lab: Lab, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,6 +288,45 @@ def export_sessions(
             findings = "; ".join(manifest.details["findings"]) or "valid"
             rows.append({"session": key, "file": str(lab.layout.nwb / manifest.details["path"]), "findings": findings})
     return outcomes, rows
+
+
+def export_cohort(
+    lab: Lab, instance: dg.DagsterInstance, name: str, sessions: Sequence[str], *, recompute: bool, log: Log
+) -> tuple[list[RunOutcome], list[dict[str, Any]]]:
+    """Write the NWB files of the frozen cohort *name*, of *sessions* or of all of them.
+
+    Raises
+    ------
+    NotFoundError
+        Before any run: there is no such cohort, it has no such session, or poses that it was frozen with are not there any more.
+    """
+    cohort = find_cohort(lab.layout, name)
+    cohort_files(lab, cohort, sessions, (), ())
+    config = {"cohort": name, "sessions": list(sessions), "recompute": recompute}
+    outcome = execute_here(lab, instance, "export_cohort", tags={}, ops={"write_cohort_nwb": config}, log=log)
+    rows = []
+    for key in sessions or cohort.sessions:
+        manifest = nwb_manifest(lab, key, cohort)
+        if manifest is not None:
+            findings = "; ".join(manifest.details["findings"]) or "valid"
+            rows.append({"session": key, "file": str(lab.layout.nwb / manifest.details["path"]), "findings": findings})
+    return [outcome], rows
+
+
+def report_release(lab: Lab, instance: dg.DagsterInstance, version: ModelVersion, record: Mapping[str, Any]) -> None:
+    """Show a release on the page of its model in the UI."""
+    error = (record["evaluation"] or {}).get("rmse_pcutoff")
+    metadata: dict[str, Any] = {
+        "released": ", ".join(released_by(lab, version)),
+        "version": version.version,
+        "reason": record["reason"] or "none stated",
+        "by": record["by"],
+        **({"error above p-cutoff (px)": error} if error is not None else {}),
+        **({"forced although": "\n".join(record["forced"])} if record["forced"] else {}),
+    }
+    instance.report_runless_asset_event(
+        dg.AssetObservation("trained_model", partition=version.model, metadata=metadata)
+    )
 
 
 def _has_poses(lab: Lab, session: Any) -> bool:

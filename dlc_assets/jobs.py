@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from dlc_assets.assets.catalog import catalog
+from dlc_assets.assets.cohort_export import export_cohort
 from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.recordings import session_recordings
@@ -27,6 +28,7 @@ train = _job(
     trained_model,
     model_evaluation,
 )
+evaluate = _job("evaluate", "Score models on the labels as they are now.", model_evaluation)
 record = _job("record", "Probe the videos of sessions: frames, rates, times, hashes.", session_recordings)
 analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose_table)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
@@ -34,4 +36,4 @@ write_catalog = _job(
     "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
 )
 
-ALL = (train, record, analyze, export_nwb, write_catalog)
+ALL = (train, evaluate, record, analyze, export_nwb, export_cohort, write_catalog)

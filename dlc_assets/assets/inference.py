@@ -29,7 +29,7 @@ SESSIONS_PER_RUN = 50
 
 
 class PoseTableConfig(dg.Config):
-    """Settings of one analysis; empty means the lab's files. What is stated (but for recompute) makes the table "custom"."""
+    """Settings of one analysis; empty means the lab's files. What is stated (but for version and recompute) makes the table "custom"."""
 
     version: str | None = Field(
         None, description="version of the model; default: the released one, else the current one"

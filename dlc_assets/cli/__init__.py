@@ -6,7 +6,13 @@ standard output; logs go to standard error.
 
 from __future__ import annotations
 
-from dlc_assets.cli import lab_commands, run_commands  # noqa: F401  # each adds its commands to app
+from dlc_assets.cli import (  # noqa: F401  # each adds its commands to app
+    lab_commands,
+    model_commands,
+    release_commands,
+    run_commands,
+    version_commands,
+)
 from dlc_assets.cli.app import app
 
 

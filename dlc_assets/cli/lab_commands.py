@@ -88,7 +88,7 @@ def status(
 ) -> None:
     """Say what is there, what is missing, behind, failed or gone, and why."""
     from dlc_assets.state.behind import lab_state
-    from dlc_assets.training.models import trained_models, versions
+    from dlc_assets.state.versions import COLUMNS, version_states
 
     with speaking(as_json) as output:
         opened = open_lab_folder(lab)
@@ -113,10 +113,9 @@ def status(
             output.say(
                 "There is nothing here yet: no model specification and no recording. See `dlc-assets init --help`."
             )
-        models = [version for model in trained_models(opened.layout) for version in versions(opened.layout, model)]
+        models = version_states(opened)
         if models:
-            rows = [(v.model, v.version, v.manifest.made, "custom" if v.manifest.custom else "") for v in models]
-            output.table("Model versions", ("model", "version", "trained", ""), rows)
+            output.table("Model versions", COLUMNS, [version.cells() for version in models])
         say_problems(output, state.problems)
         output.result(
             {
@@ -124,7 +123,7 @@ def status(
                 "lab": str(opened.root),
                 "counts": counts,
                 "products": [vars(p) for p in listed],
-                "versions": [{"model": v.model, "version": v.version, "made": v.manifest.made} for v in models],
+                "versions": [version.facts() for version in models],
                 "problems": state.problems,
             }
         )

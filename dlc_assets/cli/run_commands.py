@@ -116,14 +116,23 @@ def analyze(
 @app.command()
 def export(
     sessions: SessionsArgument = None,
+    cohort: Annotated[
+        str | None,
+        typer.Option(help="A frozen cohort: its sessions, with the poses that it was frozen with.", show_default=False),
+    ] = None,
     recompute: Annotated[bool, typer.Option(help="Write the files though they are up to date.")] = False,
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the NWB files of sessions (all that have released poses, unless named)."""
+    """Write the NWB files of sessions (all that have released poses, unless named), or of a frozen cohort."""
     with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
-        from dlc_assets.commands import export_sessions
+        from dlc_assets.commands import export_cohort, export_sessions
 
-        outcomes, done = export_sessions(opened, instance, sessions or None, recompute=recompute, log=output.log)
+        if cohort is not None:
+            outcomes, done = export_cohort(
+                opened, instance, cohort, sessions or (), recompute=recompute, log=output.log
+            )
+        else:
+            outcomes, done = export_sessions(opened, instance, sessions or None, recompute=recompute, log=output.log)
         output.table("NWB files", ("session", "file", "findings"), [tuple(row.values()) for row in done])
         finish(output, outcomes, {"nwb_files": done})

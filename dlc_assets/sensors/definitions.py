@@ -1,7 +1,8 @@
-"""The sensors: recordings, models, labels, analysis, export, catalog, and the janitor."""
+"""The sensors: recordings, models, labels, training, analysis, export, catalog, and the janitor."""
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,16 +18,18 @@ from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.lab import Lab
-from dlc_assets.partitions import MODEL, SESSION, add_keys, contiguous_ranges
+from dlc_assets.partitions import MODEL, SESSION, KeyRange, add_keys, contiguous_ranges
 from dlc_assets.recordings.discovery import Discovery, discover
 from dlc_assets.recordings.info import read_session_info
 from dlc_assets.recordings.session_recordings import day_of
 from dlc_assets.recordings.settling import settled_sessions
 from dlc_assets.resources.janitor import end_dead_runs
 from dlc_assets.resources.lab import LabResource
+from dlc_assets.sensors.auto_train import SeenLabels, changed_models
 from dlc_assets.sensors.batches import Requested, in_flight, request
 from dlc_assets.state.behind import (
     Product,
+    evaluations_behind,
     lab_state,
     models_of,
     recordings_product,
@@ -191,6 +194,50 @@ def models_and_labels(context: dg.SensorEvaluationContext, lab: LabResource) -> 
 
 
 @dg.sensor(
+    jobs=[jobs.train],
+    minimum_interval_seconds=_NOW_AND_THEN,
+    default_status=_ON,
+    description=(
+        "Trains the models again whose specification says `auto_train: true`, once their labels have changed and have been quiet for "
+        "`auto_train.quiet_seconds` of lab.yaml. Leaves all others alone."
+    ),
+)
+def auto_train(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """A model that asks for it is trained again from changed labels, one run at a time, and from the same labels only once."""
+    opened = lab.open()
+    kept: dict[str, str] = json.loads(context.cursor or "{}")
+    seen, requested = SeenLabels.from_json(kept.get("seen")), Requested.from_cursor(kept.get("requested"))
+    changed, waiting = changed_models(opened, context.instance, seen, time.time())
+    chosen = requested.choose(changed, in_flight(context.instance, ["train"]))
+    _warn(context, requested.given_up)
+    add_keys(context.instance, MODEL, [product.key for product in chosen])
+    ranges = [KeyRange((product.key,)) for product in chosen]
+    requests = request("train", ranges, {product.key: product for product in chosen}, requested)
+    skip = None if requests else _skip(waiting, "no model that says auto_train has changed labels")
+    cursor = json.dumps({"seen": seen.to_json(), "requested": requested.to_cursor()})
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor)
+
+
+@dg.sensor(
+    jobs=[jobs.evaluate],
+    minimum_interval_seconds=_NOW_AND_THEN,
+    default_status=_ON,
+    description="Scores models anew whose benchmark labels were corrected or added. Trains nothing.",
+)
+def evaluation(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """Every evaluated model is scored on the labels as they are now; where no frame is new, its network is not run for that."""
+    opened = lab.open()
+    behind = {product.key: product for product in evaluations_behind(opened)}
+    requested = Requested.from_cursor(context.cursor)
+    chosen = requested.choose(behind.values(), in_flight(context.instance, ["train", "evaluate"]))
+    _warn(context, requested.given_up)
+    add_keys(context.instance, MODEL, [product.key for product in chosen])
+    requests = request("evaluate", [KeyRange((product.key,)) for product in chosen], behind, requested)
+    skip = None if requests else _skip([], "every evaluation answers to the labels as they are now")
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor())
+
+
+@dg.sensor(
     jobs=[jobs.write_catalog],
     minimum_interval_seconds=_NOW_AND_THEN,
     default_status=_ON,
@@ -225,4 +272,4 @@ def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     return dg.SkipReason(f"{when}: ended {len(ended)} runs whose process was dead" if ended else "no dead run")
 
 
-ALL = (recordings, analysis, export, models_and_labels, catalog, janitor)
+ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -156,9 +157,23 @@ def model_products(lab: Lab, model: str, broken: str | None, *, gone: bool = Fal
         return
     evaluated = evaluation_manifest(version, lab.layout)
     if training.state in {"up to date", "custom"}:
-        yield _compare(lab, "model_evaluation", model, evaluated, lambda: evaluation_inputs(version))
+        yield _compare(lab, "model_evaluation", model, evaluated, lambda: evaluation_inputs(lab, version))
     else:
         yield _after(training, "model_evaluation", model, evaluated)
+
+
+def evaluations_behind(lab: Lab) -> Iterator[Product]:
+    """Yield the evaluations of current versions that are behind the labels as they are now, whether or not the model is behind, too.
+
+    Those that failed on the same labels, and those whose labels cannot be read, are left out.
+    """
+    for model in lab.model_names():
+        version = current_version(lab.layout, model)
+        evaluated = evaluation_manifest(version, lab.layout) if version is not None else None
+        if version is not None and evaluated is not None:
+            product = _compare(lab, "model_evaluation", model, evaluated, partial(evaluation_inputs, lab, version))
+            if product.state == "behind":
+                yield product
 
 
 def session_products(

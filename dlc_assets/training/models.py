@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dlc_assets.lab.errors import NotFoundError, did_you_mean
-from dlc_assets.lab.files import sha256_file, write_text
+from dlc_assets.engine.detectors import DETECTOR
+from dlc_assets.lab.errors import InputError, NotFoundError, did_you_mean
+from dlc_assets.lab.files import sha256_file, sha256_unchanged_file, write_text
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
 
@@ -35,6 +36,11 @@ class ModelVersion:
     @property
     def pytorch_config(self) -> Path:
         return self.folder / PYTORCH_CONFIG
+
+    @property
+    def detector(self) -> Path | None:
+        """The detector of a top-down network, None for others."""
+        return self.folder / DETECTOR if self.card.get("detector") else None
 
     @property
     def learning_stats(self) -> Path:
@@ -67,13 +73,17 @@ class ModelVersion:
         ------
         NotFoundError
             No snapshot of that epoch is kept.
+        InputError
+            The file is damaged.
         """
         if which is None or which == "best":
-            return self.snapshot
+            return self._undamaged(self.snapshot)
         kept = self.snapshots
-        epoch = self.card["training"].get("epochs", max(kept)) if which == "last" else which
+        epoch = which
+        if which == "last":
+            epoch = self.card.get("last_epoch") or self.card["training"].get("epochs", max(kept))
         try:
-            return kept[int(epoch)]
+            return self._undamaged(kept[int(epoch)])
         except (KeyError, ValueError):
             asked = f"the last epoch ({epoch})" if which == "last" else f"epoch {which}"
             listed = ", ".join(f"{number}{' (best)' if path == self.snapshot else ''}" for number, path in kept.items())
@@ -82,16 +92,56 @@ class ModelVersion:
                 f"training.max_snapshots in the model specification."
             ) from None
 
+    def _undamaged(self, snapshot: Path) -> Path:
+        """Return *snapshot* if it is what was stored, and the detector, too; versions of earlier releases do not say it of the best one."""
+        stored = {self.folder / row["file"]: row["sha256"] for row in self.card.get("snapshots", [])}
+        stored[self.snapshot] = self.card.get("sha256")
+        used = [snapshot]
+        if self.detector is not None:
+            stored[self.detector] = self.card["detector"]["sha256"]
+            used.append(self.detector)
+        for path in used:
+            if stored.get(path) is None:
+                continue
+            found = sha256_unchanged_file(path) if path.is_file() else None
+            if found != stored[path]:
+                why = (
+                    "it is missing" if found is None else "it is not the file that training stored (its sha256 differs)"
+                )
+                raise InputError(
+                    f"{path} of {self} is damaged: {why}. Restore the folder from a backup, or train again."
+                )
+        return snapshot
+
     def __str__(self) -> str:
         return f"{self.model}@{self.version}"
 
 
-def version_of(snapshot: Path, pytorch_config: Path) -> str:
-    """Return a trained network's version: the first 12 hexadecimal digits of sha256(snapshot + pytorch_config)."""
+def version_of(snapshot: Path, pytorch_config: Path, detector: Path | None = None) -> str:
+    """Return a trained network's version: the first 12 hexadecimal digits of sha256(snapshot + pytorch_config [+ detector])."""
     digest = hashlib.sha256()
-    for path in (snapshot, pytorch_config):
+    for path in (snapshot, pytorch_config, *([detector] if detector else [])):
         digest.update(bytes.fromhex(sha256_file(path)))
     return digest.hexdigest()[:_VERSION_DIGITS]
+
+
+def damage_of(version: ModelVersion, *, thorough: bool = False) -> str:
+    """Return what is wrong with the files of *version*, empty where nothing is.
+
+    Parameters
+    ----------
+    thorough
+        Hash the network as well (seconds for a large one): its version is the hash of what was stored.
+    """
+    others = [version.folder / row["file"] for row in version.card.get("snapshots", [])]
+    for path in (version.snapshot, version.pytorch_config, *([version.detector] if version.detector else []), *others):
+        if not path.is_file():
+            return f"{path.relative_to(version.folder)} is missing"
+        if not path.stat().st_size:
+            return f"{path.relative_to(version.folder)} is empty"
+    if thorough and version_of(version.snapshot, version.pytorch_config, version.detector) != version.version:
+        return f"{version.snapshot.name} or {version.pytorch_config.name} is not what was stored (its hash differs)"
+    return ""
 
 
 def versions(layout: LabLayout, model: str) -> list[ModelVersion]:

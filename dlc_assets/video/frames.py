@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from dlc_assets.video.probe import ProbedVideo, open_video, probe_video
 _WORTH_SEEKING = 120  # frames; nearer ones are reached faster by decoding on
 
 
-def read_frames(path: Path, indices: Sequence[int], *, probed: ProbedVideo | None = None) -> dict[int, np.ndarray]:
+def read_frames(
+    path: Path, indices: Sequence[int], *, probed: ProbedVideo | None = None, rate: Fraction | None = None
+) -> dict[int, np.ndarray]:
     """Return frames of the video at *path* by their index, as (height, width, 3) uint8 RGB, upright.
 
-    With *probed*, whose times say where each frame is, far frames are sought; without, all before are decoded.
+    With *probed*, whose times say where each frame is, or with the *rate* of a video whose frames are known to come steadily, far
+    frames are sought; without, all before are decoded.
 
     Raises
     ------
@@ -29,7 +33,9 @@ def read_frames(path: Path, indices: Sequence[int], *, probed: ProbedVideo | Non
         raise InputError(f"{path}: frame {wanted[0]} was asked for; frames count from 0.")
     found: dict[int, np.ndarray] = {}
     if probed is not None and probed.stored_times:
-        found = _sought(path, wanted, probed)
+        found = _sought(path, wanted[: np.searchsorted(wanted, probed.frame_count)], _times_of(probed))
+    elif rate is not None and wanted and wanted[-1] > _WORTH_SEEKING:
+        found = _sought(path, wanted, _steady_times(path, rate), slack=0.25 / float(rate))
     missing = [index for index in wanted if index not in found]
     if missing:
         found |= _decoded(path, missing)
@@ -70,21 +76,33 @@ def _decoded(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     return found
 
 
-def _sought(path: Path, wanted: Sequence[int], probed: ProbedVideo) -> dict[int, np.ndarray]:
-    """Seek to each wanted frame; what is not met at its exact time is left out."""
+def _times_of(probed: ProbedVideo) -> Callable[[int], float]:
+    return lambda index: probed.start_pts + float(probed.times[index])
+
+
+def _steady_times(path: Path, rate: Fraction) -> Callable[[int], float]:
+    with open_video(path) as (container, stream):
+        first = next(readable_frames(container, stream), None)
+        start = 0.0 if first is None or first.pts is None else first.pts * float(stream.time_base or 1e-3)
+    return lambda index: start + float(index / rate)
+
+
+def _sought(
+    path: Path, wanted: Sequence[int], time_of: Callable[[int], float], *, slack: float = 0.0
+) -> dict[int, np.ndarray]:
+    """Seek to each wanted frame by its presentation time (s); what is not met there (within *slack* s, or a tick's half) is left out."""
     found: dict[int, np.ndarray] = {}
     with open_video(path) as (container, stream):
         tick = float(stream.time_base or 1e-3)
         frames, at = readable_frames(container, stream), -1
+        near = max(0.5, slack / tick)
         for index in wanted:
-            if index >= probed.frame_count:
-                break
-            target = (probed.start_pts + float(probed.times[index])) / tick
+            target = time_of(index) / tick
             if index - at > _WORTH_SEEKING:
                 container.seek(int(target), stream=stream, backward=True)
                 frames = readable_frames(container, stream)
             at = index
-            reached = next((f for f in frames if f.pts is not None and f.pts > target - 0.5), None)
-            if reached is not None and reached.pts < target + 0.5:
+            reached = next((f for f in frames if f.pts is not None and f.pts > target - near), None)
+            if reached is not None and reached.pts < target + near:
                 found[index] = upright_rgb(reached)
     return found

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from dlc_assets import commands
 from dlc_assets.cli import app
 from dlc_assets.cli.output import Output
+from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.launching import RunOutcome
 from dlc_assets_tests.conftest import environment_without_lab, use_lab
@@ -173,7 +174,10 @@ def trained(lab: Path) -> Path:
     version = small_lab.as_if_trained(open_lab_folder(lab))
     card = version.manifest
     card.details |= {"epoch": 50, "training": {"epochs": 100}}
-    card.details["snapshots"] = [{"epoch": 100, "file": "snapshots/snapshot-100.pt", "sha256": ""}]
+    last = version.folder / "snapshots" / "snapshot-100.pt"
+    last.parent.mkdir()
+    last.write_text("weights of epoch 100")
+    card.details["snapshots"] = [{"epoch": 100, "file": "snapshots/snapshot-100.pt", "sha256": sha256_file(last)}]
     card.write(version.folder)
     return lab
 

@@ -412,7 +412,10 @@ def test_a_specification_needs_a_project_only(tmp_path: Path) -> None:
         ("project: a\ntraining: {max_snapshots: 0}\n", "training.max_snapshots: expected greater than or equal to 1"),
         ("project: a\ntraining: {epochs: 0}\n", "training.epochs: expected greater than or equal to 1, got 0"),
         ("project: a\nsplit: {train: 0.5, validation: 0.1, benchmark: 0.1}\n", "must sum to 1, they sum to 0.7"),
-        ("project: a\nweights: resnet50.pt\n", "expected imagenet, random, superanimal_<dataset>, model:<name>[@version] or file:<path>"),
+        (
+            "project: a\nweights: resnet50.pt\n",
+            "expected imagenet, random, superanimal_<dataset>, model:<name>[@version] or file:<path>",
+        ),
     ],
 )
 def test_a_specification_that_is_wrong_names_its_file_and_key(tmp_path: Path, text: str, said: str) -> None:
