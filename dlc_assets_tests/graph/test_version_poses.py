@@ -8,6 +8,7 @@ import pytest
 
 from dlc_assets.inference.pose_comparison import compare_poses, versions_to_compare
 from dlc_assets.inference.pose_comparison_report import write_report
+from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.state.behind import lab_state
 from dlc_assets.training.models import ModelVersion, current_version, version_of
@@ -34,6 +35,7 @@ def slightly_another(graph: Graph) -> ModelVersion:
     manifest = read_manifest(folder)
     assert manifest is not None
     manifest.data_version = name
+    manifest.details["sha256"] = sha256_file(folder / "snapshot.pt")
     manifest.write(folder)
     folder.rename(layout.version("walker", name))
     return ModelVersion("walker", name, layout.version("walker", name))

@@ -52,13 +52,13 @@ def test_a_killed_analysis_goes_on_after_its_last_chunk_with_the_same_poses(lab_
             [sys.executable, "-c", SLOW_ANALYSIS, str(lab_copy)], stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            wait_until("there are three chunks", lambda: len(list(work.glob("*/*.npy"))) >= 3, 300, every=0.02)
+            wait_until("there are three chunks", lambda: len(list(work.glob("*/[!.]*.npy"))) >= 3, 300, every=0.02)
         finally:
             process.kill()
             process.wait(10)
     (table,) = pose_files(lab, unbroken)
     assert read_pose_metadata(table.path).data_version == unbroken.details["recordings"][0]["data_version"]
-    chunks = sorted(work.glob("*/*.npy"))
+    chunks = sorted(work.glob("*/[!.]*.npy"))
     (lab.layout.pose_folder(MODEL, unbroken.details["version"], SESSION) / "manifest.json").unlink()
 
     said: list[str] = []
