@@ -188,9 +188,10 @@ def find_version(layout: LabLayout, reference: str) -> ModelVersion:
         if version is not None:
             return version
         trained = trained_models(layout)
+        near = did_you_mean(model, trained)
+        train = "" if near else f" Train it with `dlc-assets train {model}`."
         raise NotFoundError(
-            f'the model "{model}" has no trained version.{did_you_mean(model, trained)} Trained models: '
-            f"{', '.join(trained) or 'none'}. Train it with `dlc-assets train {model}`."
+            f'the model "{model}" has no trained version.{near} Trained models: {", ".join(trained) or "none"}.{train}'
         )
     known = versions(layout, model)
     fitting = [version for version in known if version.version.startswith(digits)]

@@ -20,6 +20,7 @@ from dlc_assets.lab.settings import (
     RecordingTemplate,
     ReleaseRule,
 )
+from dlc_assets.lab.specification import TrainingSettings
 from dlc_assets.lab.template import write_new_lab
 from dlc_assets.lab.yaml_settings import read_settings
 
@@ -426,6 +427,54 @@ def test_a_specification_that_is_wrong_names_its_file_and_key(tmp_path: Path, te
     assert str(lab.layout.specification("openfield")) in str(caught.value)
     good, bad = lab.specifications()
     assert (list(good), list(bad)) == ([], ["openfield"])
+
+
+SHARED = """\
+name: Smith lab
+parameters:
+  small-and-slow:
+    description: for the workstation without a GPU
+    net_type: resnet_101
+    training: {epochs: 300, batch_size: 4}
+    pytorch_config: {model.backbone.model_name: resnet18, runner.eval_interval: 5}
+"""
+
+
+def test_a_parameter_set_completes_a_specification_and_what_that_states_itself_wins(tmp_path: Path) -> None:
+    text = "project: a\nparameters: small-and-slow\ntraining: {batch_size: 16}\npytorch_config: {runner.eval_interval: 1}\n"
+    lab = lab_with_model(tmp_path, text)
+    lab.layout.settings_file.write_text(SHARED)
+    specification = open_lab_folder(tmp_path).specification("openfield")
+    assert specification.net_type == "resnet_101"
+    assert (specification.training.epochs, specification.training.batch_size) == (300, 16)
+    assert specification.pytorch_config == {"model.backbone.model_name": "resnet18", "runner.eval_interval": 1}
+    assert specification.description == ""
+
+
+@pytest.mark.parametrize(
+    ("shared", "text", "said"),
+    [
+        (SHARED, "parameters: small-and-slo", r'no set "small-and-slo" .* Did you mean "small-and-slow"\?'),
+        ("name: Smith lab\n", "parameters: any", r'no set "any" .* Sets there: none'),
+        (
+            SHARED.replace("epochs: 300", "epoch: 300"),
+            "parameters: small-and-slow",
+            r'openfield.yaml: unknown key "training.epoch"',
+        ),
+    ],
+    ids=["misspelt", "none there", "a wrong key in the set"],
+)
+def test_a_parameter_set_that_is_wrong_is_said(tmp_path: Path, shared: str, text: str, said: str) -> None:
+    lab_with_model(tmp_path, f"project: a\n{text}\n")
+    (tmp_path / "lab.yaml").write_text(shared)
+    with pytest.raises(SettingsError, match=said):
+        open_lab_folder(tmp_path).specification("openfield")
+
+
+def test_what_a_later_release_added_and_nobody_states_puts_no_model_behind() -> None:
+    settings = TrainingSettings(epochs=5)
+    assert settings.decisive() == {"epochs": 5, "batch_size": 8, "save_epochs": 25, "seed": 42}
+    assert settings.model_copy(update={"patience": 3}).decisive()["patience"] == 3
 
 
 def test_a_specification_whose_file_cannot_be_a_models_name_is_named(tmp_path: Path) -> None:
