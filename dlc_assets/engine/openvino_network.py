@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import warnings
 from collections import deque
@@ -86,7 +87,19 @@ class OpenVinoNetwork:
         converted.reshape([batch_size, *shape, 3])
         # Said outright: without a hint, OpenVINO rounds to bfloat16 where the processor is faster with it.
         settings = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "PERFORMANCE_HINT": "THROUGHPUT"}
-        return openvino.Core().compile_model(converted, "CPU", settings)
+        return _core().compile_model(converted, "CPU", settings)
+
+
+@functools.cache
+def _core() -> Any:
+    """Return this process' one OpenVINO core, which is never given back.
+
+    Where Python's faulthandler is on (pytest and notebooks turn it on), OpenVINO gives the thread that makes a core another stack for
+    signals, and unmaps that stack with the core, in whatever thread this ends: the next signal would then end the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _requests(compiled: Any) -> int:
