@@ -88,4 +88,4 @@ def nwb_file(context: dg.AssetExecutionContext, config: NwbConfig, lab: LabResou
             outcomes.evaluations(manifest),
         )
 
-    yield from make_partitions(context, opened, make, lambda key: nwb_inputs(opened, key))
+    yield from make_partitions(context, opened, make, lambda key: nwb_inputs(opened, key), retried=True)

@@ -116,7 +116,7 @@ def pose_table(
             model, session = split_pose_key(key)
             return pose_inputs(opened, model, need_session_info(opened.layout, session)[0])
 
-        yield from make_partitions(context, opened, make, inputs)
+        yield from make_partitions(context, opened, make, inputs, retried=True)
 
 
 def _how(inference: dict[str, Any]) -> dict[str, Any]:

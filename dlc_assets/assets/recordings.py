@@ -101,5 +101,5 @@ def session_recordings(
         )
 
     yield from make_partitions(
-        context, opened, make, lambda key: session_inputs(opened, found[key]) if key in found else {}
+        context, opened, make, lambda key: session_inputs(opened, found[key]) if key in found else {}, retried=True
     )

@@ -10,7 +10,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from typing import Any
@@ -26,7 +26,8 @@ from dagster._core.definitions.data_version import (
 
 from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem
 from dlc_assets.lab.lab import Lab
-from dlc_assets.state.failures import clear_failure, record_failure
+from dlc_assets.state.attempts import attempting
+from dlc_assets.state.failures import clear_failure, is_lasting, record_failure
 
 RUN_TAG_CUSTOM = "dlc_assets/custom"
 
@@ -56,6 +57,8 @@ def make_partitions(
     make: Callable[[str], Made],
     expected_inputs: Callable[[str], dict[str, str]],
     observe: Callable[[str], None] | None = None,
+    *,
+    retried: bool = False,
 ) -> Iterator[dg.MaterializeResult]:
     """Make each partition of the run, report it at once, go on after a failure, and fail at the end if any failed.
 
@@ -67,6 +70,8 @@ def make_partitions(
         Gives the hashes that a key is made from, kept with its failure so that it is tried again once they change.
     observe
         Reports what a key is made from as it is now, where nobody else may have done so.
+    retried
+        The sensors try again what failed through no fault of its own, and what its process died over (`state.failures`).
     """
     die_with_parent()
     asset = context.asset_key.to_user_string()
@@ -81,13 +86,14 @@ def make_partitions(
             if observe is not None:
                 observe(key)
             pointers = newest_events(context.instance, context.assets_def.asset_deps[context.asset_key])
-            made = make(key)
+            with _attempt(context, lab, key, expected_inputs) if retried else nullcontext():
+                made = make(key)
         except Exception as error:  # noqa: BLE001  # one bad recording never stops the others, whatever went wrong with it
             failures[key] = _message(error)
             context.log.error(_named(key, failures[key]))
             if not isinstance(error, DlcAssetsError):
                 context.log.error("".join(traceback.format_exception(error)))
-            _keep_failure(context, lab, asset, key, failures[key], expected_inputs)
+            _keep_failure(context, lab, key, error, expected_inputs, lasting=not retried or is_lasting(error))
             continue
         clear_failure(lab.layout, asset, key)
         for check in made.checks:
@@ -126,19 +132,40 @@ def _named(key: str, message: str) -> str:
 def _keep_failure(
     context: dg.AssetExecutionContext,
     lab: Lab,
-    asset: str,
     key: str,
-    message: str,
+    error: Exception,
     expected_inputs: Callable[[str], dict[str, str]],
+    *,
+    lasting: bool,
 ) -> None:
     try:
-        inputs = expected_inputs(key)
-    except Exception:  # noqa: BLE001  # the inputs themselves are what is wrong, in whatever way
-        inputs = {}
-    try:
-        record_failure(lab.layout, asset, key, message, inputs=inputs, run_id=context.run.run_id)
+        record_failure(
+            lab.layout,
+            context.asset_key.to_user_string(),
+            key,
+            _message(error),
+            inputs=_inputs_or_none(expected_inputs, key),
+            run_id=context.run.run_id,
+            lasting=lasting,
+        )
     except EnvironmentProblem as error:  # without a record, the product counts as missing or behind, and is tried again
         context.log.error(str(error))
+
+
+def _attempt(
+    context: dg.AssetExecutionContext, lab: Lab, key: str, expected_inputs: Callable[[str], dict[str, str]]
+) -> AbstractContextManager[None]:
+    inputs = _inputs_or_none(expected_inputs, key)
+    asset = context.asset_key.to_user_string()
+    return attempting(lab.layout, asset, key, inputs=inputs, run_id=context.run.run_id)
+
+
+def _inputs_or_none(expected_inputs: Callable[[str], dict[str, str]], key: str) -> dict[str, str]:
+    """Return the hashes that *key* is made from now, none where they cannot be known."""
+    try:
+        return expected_inputs(key)
+    except Exception:  # noqa: BLE001  # the inputs themselves are what is wrong, in whatever way
+        return {}
 
 
 def newest_events(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, int]:

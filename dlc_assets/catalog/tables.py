@@ -23,8 +23,10 @@ from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.lab.settings import Subject
 from dlc_assets.lab.specification import ModelSpecification
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
+from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, read_session_info
-from dlc_assets.state.behind import LabState, Product, lab_state
+from dlc_assets.state.behind import Product
+from dlc_assets.state.lab_state import LabState, lab_state
 from dlc_assets.training.dataset import labels_version
 from dlc_assets.training.evaluation import SUMMARY
 from dlc_assets.training.labels import LabelSet, read_label_set
@@ -109,9 +111,15 @@ class _Sources:
         return {(product.asset, product.key): product for product in self.state.products}
 
     @cached_property
+    def found(self) -> dict[str, FoundSession]:
+        with RecordingIndex.opened(self.lab, kept=self.lab.layout.index_file.exists()) as index:
+            index.look()
+            return {session.key: session for session in index.sessions()}
+
+    @cached_property
     def sessions(self) -> list[_Session]:
         return [
-            _Session.read(self.lab, product, self.state.discovery.sessions.get(product.key))
+            _Session.read(self.lab, product, self.found.get(product.key))
             for product in sorted(self.state.of("session_recordings"), key=lambda product: product.key)
         ]
 

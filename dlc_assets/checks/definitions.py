@@ -15,7 +15,7 @@ from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.lab import Lab
 from dlc_assets.partitions import models, session_models, sessions
 from dlc_assets.resources.lab import LabResource
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.state.stored import stored_manifest
 
 _PARTITIONS: dict[str, dg.PartitionsDefinition] = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,11 @@ from dlc_assets.cli.output import (
     speaking,
 )
 from dlc_assets.lab.lab import open_lab_folder
+
+if TYPE_CHECKING:
+    from dlc_assets.state.behind import Product
+
+_LISTED = 30  # products of one asset in one state that `status` shows
 
 
 @app.command()
@@ -51,22 +57,22 @@ def scan(lab: LabOption = None, as_json: JsonOption = False) -> None:
     with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
         from dlc_assets.commands import register_models, scan_recordings
         from dlc_assets.recordings.discovery import discover
-        from dlc_assets.state.behind import lab_state
+        from dlc_assets.state.lab_state import lab_state
 
         register_models(opened, instance, output.log)
         discovery = discover(opened)
         outcomes = scan_recordings(opened, instance, discovery, None, log=output.log)
-        state = lab_state(opened, discovery)
+        state = lab_state(opened)
         rows = [(p.key, p.state, p.why) for p in state.of("session_recordings")]
         output.table(f"{len(rows)} sessions", ("session", "recordings", "why"), rows)
-        say_problems(output, [*state.problems, *_unmatched(discovery.unmatched)])
+        say_problems(output, [*state.problems, *_unmatched(state.unmatched)])
         finish(
             output,
             outcomes,
             {
                 "sessions": [dict(zip(("session", "state", "why"), row, strict=True)) for row in rows],
                 "problems": state.problems,
-                "unmatched": [str(path) for path in discovery.unmatched],
+                "unmatched": [str(path) for path in state.unmatched],
             },
         )
 
@@ -87,7 +93,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is there, what is missing, behind, failed or gone, and why."""
-    from dlc_assets.state.behind import lab_state
+    from dlc_assets.state.lab_state import lab_state
     from dlc_assets.state.versions import COLUMNS, version_states
 
     with speaking(as_json) as output:
@@ -102,11 +108,14 @@ def status(
         )
         listed = [p for p in state.products if everything or p.state != "up to date"]
         if listed:
+            shown = listed if everything else _first_of_each(listed)
             output.table(
                 "What is not up to date" if not everything else "Everything",
                 ("asset", "key", "state", "why"),
-                [(p.asset, p.key, p.state, p.why) for p in listed],
+                [(p.asset, p.key, p.state, p.why) for p in shown],
             )
+            if len(shown) < len(listed):
+                output.say(f"{len(listed) - len(shown)} more are not up to date: `dlc-assets status --all` lists everything.")
         elif state.products:
             output.say("Everything is up to date.")
         else:
@@ -127,6 +136,17 @@ def status(
                 "problems": state.problems,
             }
         )
+
+
+def _first_of_each(products: Sequence[Product]) -> list[Product]:
+    """Return the first products of each asset in each state: a large lab's table would hide the failures among what waits."""
+    seen: Counter[tuple[str, str]] = Counter()
+    shown = []
+    for product in products:
+        seen[product.asset, product.state] += 1
+        if seen[product.asset, product.state] <= _LISTED:
+            shown.append(product)
+    return shown
 
 
 @app.command()

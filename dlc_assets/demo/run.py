@@ -141,7 +141,7 @@ def run_demo(folder: Path, *, log: Callable[[str], None], size: DemoSize | None 
 
 
 def _describe(lab: Lab, report: DemoReport, seconds: float) -> None:
-    from dlc_assets.state.behind import lab_state
+    from dlc_assets.state.lab_state import lab_state
 
     state = lab_state(lab)
     report.tables.append(

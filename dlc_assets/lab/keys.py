@@ -67,6 +67,11 @@ def split_pose_key(key: str) -> tuple[str, str]:
     return model, session
 
 
+def split_session(key: str) -> str:
+    """Return the session of a partition key: of a pose-estimation task's, or of a session's own."""
+    return key.rpartition("|")[2]
+
+
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key under which ``part2`` comes before ``part10``."""
     return tuple(

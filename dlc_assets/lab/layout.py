@@ -56,6 +56,13 @@ class LabLayout:
     def failure(self, asset: str, key: str) -> Path:
         return self.work / "failures" / asset / f"{_file_name(key)}.json"
 
+    @property
+    def attempts(self) -> Path:
+        return self.work / "attempts"
+
+    def attempt(self, asset: str, key: str) -> Path:
+        return self.attempts / asset / f"{_file_name(key)}.json"
+
     def failures_of(self, key: str) -> list[Path]:
         """Return what went wrong last with *key* in any asset, and with the pose tables of that model or session."""
         names = (key, f"{key}|*", f"*|{key}")
@@ -68,8 +75,8 @@ class LabLayout:
         return self.work / "poses" / model / version / session
 
     @property
-    def discovery_file(self) -> Path:
-        return self.work / "discovery.json"
+    def index_file(self) -> Path:
+        return self.work / "index.sqlite"
 
     def datasets(self, model: str) -> Path:
         return self.store / "datasets" / model
@@ -130,6 +137,9 @@ class LabLayout:
     def session_recordings(self, session: str) -> Path:
         return self.recordings / f"session={session}"
 
+    def session_manifest(self, session: str) -> Path:
+        return self.session_recordings(session) / "manifest.json"
+
     def recording_times(self, session: str, recording: str) -> Path:
         return self.session_recordings(session) / f"{recording}.times.parquet"
 
@@ -145,6 +155,9 @@ class LabLayout:
 
     def pose_folder(self, model: str, version: str, session: str) -> Path:
         return self.poses_of_version(model, version) / f"session={session}"
+
+    def pose_manifest(self, model: str, version: str, session: str) -> Path:
+        return self.pose_folder(model, version, session) / "manifest.json"
 
     def pose_file(self, model: str, version: str, session: str, recording: str) -> Path:
         return self.pose_folder(model, version, session) / f"{recording}.parquet"

@@ -260,12 +260,21 @@ class AutoTrain(StrictSettings):
     quiet_seconds: float = Field(3600.0, ge=0, description="labels must not have changed for so long")
 
 
+class Retries(StrictSettings):
+    """How often what failed through no fault of its own is tried again by itself."""
+
+    times: int = Field(3, ge=0, description="attempts after the first")
+    pause_seconds: float = Field(600.0, ge=0, description="before the first of them; doubled each time")
+
+
 class Analyze(StrictSettings):
     """Which recordings the sensors analyse by themselves."""
 
     auto: bool = True
     since: date | None = Field(None, description="sessions before this day are analysed on command only")
     settle_seconds: float = Field(30.0, ge=0, description="a file is a recording once it has not grown for so long")
+    queued_runs: int = Field(20, ge=1, description="the sensors ask for no more while so many runs wait in the queue")
+    retries: Retries = Retries()
 
 
 class DynamicCropping(StrictSettings):

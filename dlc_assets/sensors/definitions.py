@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,30 +17,27 @@ from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.files import content_hash
+from dlc_assets.lab.keys import split_pose_key, split_session
 from dlc_assets.lab.lab import Lab
 from dlc_assets.partitions import MODEL, SESSION, KeyRange, add_keys, contiguous_ranges
-from dlc_assets.recordings.discovery import Discovery, discover
-from dlc_assets.recordings.info import read_session_info
-from dlc_assets.recordings.session_recordings import day_of
-from dlc_assets.recordings.settling import settled_sessions
+from dlc_assets.recordings.index import Look, RecordingIndex
 from dlc_assets.resources.janitor import end_dead_runs
 from dlc_assets.resources.lab import LabResource
 from dlc_assets.sensors.auto_train import SeenLabels, changed_models
-from dlc_assets.sensors.batches import Requested, in_flight, request
-from dlc_assets.state.behind import (
-    Product,
-    evaluations_behind,
-    lab_state,
-    models_of,
-    recordings_product,
-    session_products,
-)
+from dlc_assets.sensors.batches import Requested, in_flight, leave_cancelled, newest_first, room_in_queue
+from dlc_assets.state.agenda import Agenda
+from dlc_assets.state.attempts import record_deaths
+from dlc_assets.state.behind import Product, evaluations_behind
+from dlc_assets.state.lab_state import model_stages
 from dlc_assets.training.models import trained_models
 
 # How often the sensors look, in s: more often is felt on a slow network share.
 TICK_VARIABLE = "DLC_ASSETS_TICK_SECONDS"
 _SOON = int(os.environ.get(TICK_VARIABLE, "30"))
 _NOW_AND_THEN = 2 * _SOON
+# Of the 60 s that Dagster gives a tick, s: for looking through folders, and for working out what is behind.
+_LOOK_SECONDS = 15.0
+_REFRESH_SECONDS = 10.0
 _ON = dg.DefaultSensorStatus.RUNNING
 
 
@@ -57,43 +54,24 @@ def _skip(reasons: list[str], nothing: str) -> dg.SkipReason:
     jobs=[jobs.record],
     minimum_interval_seconds=_SOON,
     default_status=_ON,
-    description="Finds new and changed videos; once they have stopped growing they become sessions and are probed.",
+    description="Finds new and changed videos; once they are finished they become sessions and are probed.",
 )
 def recordings(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
-    """New recordings become sessions; `analyze.since` keeps an archive from being queued whole."""
+    """New recordings become sessions; `analyze.since` keeps an archive from being queued whole.
+
+    A large lab is looked through in parts: a tick that ran out of its time is gone on with by the next one.
+    """
     opened = lab.open()
-    discovery = discover(opened)
-    for problem in discovery.all_problems:
-        context.log.warning(problem)
-    settled = settled_sessions(opened, discovery)
-    new = add_keys(context.instance, SESSION, settled)
-    behind = {product.key: product for product in _recordings_behind(opened, discovery, settled)}
-    requested = Requested.from_cursor(context.cursor)
-    chosen = requested.choose(behind.values(), in_flight(context.instance, ["record"]))
-    _warn(context, requested.given_up)
-    known = context.instance.get_dynamic_partitions(SESSION)
-    ranges = contiguous_ranges([product.key for product in chosen], known, RECORDINGS_PER_RUN)
-    requests = request("record", ranges, behind, requested)
-    skip = None if requests else _skip([f"{len(new)} new sessions." if new else ""], "no new or changed recording")
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor())
+    with RecordingIndex.opened(opened) as index:
+        look = index.look(seconds=_LOOK_SECONDS)
+        _warn(context, [*look.warnings, *index.problems()])
+        new = add_keys(context.instance, SESSION, index.settled())
+        said = [f"{len(new)} new sessions." if new else "", "" if look.round_done else _words_of_a_part(look)]
+        return _ask(context, opened, index, jobs.record.name, "session_recordings", RECORDINGS_PER_RUN, said)
 
 
-def _recordings_behind(lab: Lab, discovery: Discovery, settled: Sequence[str]) -> Iterator[Product]:
-    for key in settled:
-        known = read_session_info(lab.layout, key)
-        if known is not None or due(lab, discovery, key):
-            product = recordings_product(lab, key, discovery.sessions[key], known)
-            if product.state in {"missing", "behind"}:
-                yield product
-
-
-def due(lab: Lab, discovery: Discovery, key: str) -> bool:
-    """Say whether a session is analysed without being asked for: `analyze.auto`, and not before `analyze.since`."""
-    analyze = lab.settings.analyze
-    found = discovery.sessions.get(key)
-    if not analyze.auto or found is None:
-        return False
-    return analyze.since is None or day_of(found, lab) >= analyze.since
+def _words_of_a_part(look: Look) -> str:
+    return f"Looked through {look.folders} folders ({look.files} videos) in {look.seconds:.0f} s; the rest follows."
 
 
 @dg.sensor(
@@ -106,23 +84,10 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """Sessions whose released poses are missing or behind are analysed, a run for many sessions of one model."""
     opened = lab.open()
     problems = rule_problems(opened)
-    for problem in problems:
-        context.log.warning(problem)
-    discovery = discover(opened)
-    known = context.instance.get_dynamic_partitions(SESSION)
-    behind = _behind(opened, discovery, known, "pose_table")
-    requested = Requested.from_cursor(context.cursor)
-    chosen = requested.choose(behind.values(), in_flight(context.instance, ["analyze"]))
-    _warn(context, requested.given_up)
+    _warn(context, problems)
     add_keys(context.instance, MODEL, trained_models(opened.layout))
-    ranges = [
-        keys.for_model(model)
-        for model, sessions in models_of(chosen).items()
-        for keys in contiguous_ranges(sessions, known, ANALYSES_PER_RUN)
-    ]
-    requests = request("analyze", ranges, behind, requested)
-    skip = None if requests else _skip(problems, "no session waits for its poses")
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor())
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.analyze.name, "pose_table", ANALYSES_PER_RUN, problems)
 
 
 @dg.sensor(
@@ -134,30 +99,68 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
 def export(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """Sessions whose NWB file is missing or behind, and whose poses are up to date, are exported."""
     opened = lab.open()
-    discovery = discover(opened)
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.export_nwb.name, "nwb_file", EXPORTS_PER_RUN, [])
+
+
+def _ask(
+    context: dg.SensorEvaluationContext,
+    lab: Lab,
+    index: RecordingIndex,
+    job: str,
+    asset: str,
+    per_run: int,
+    said: Sequence[str],
+) -> dg.SensorResult:
+    """Ask for the products of *asset* that are to be made now, *per_run* sessions a run, and no more runs than the queue takes."""
+    now = time.time()
+    requested = Requested.from_cursor(index.connection, context.sensor_name, context.cursor)
+    # Before the states are worked out: what a run made that ended since is then among them.
+    busy = in_flight(context.instance, [job])
+    agenda = Agenda(lab, index)
+    asked = requested.keys()
+    refreshed = agenda.refresh(seconds=_REFRESH_SECONDS, first=[split_session(key) for key in asked])
+    left = leave_cancelled(
+        context.instance, lab, job, lambda key: agenda.find(split_session(key), asset, key), requested.looked
+    )
+    if left:
+        agenda.refresh(seconds=_REFRESH_SECONDS, first=[split_session(key) for key in left])
+    requested.forget_all_but(agenda.wanted(asset, asked))
+    room = room_in_queue(context.instance, lab)
     known = context.instance.get_dynamic_partitions(SESSION)
-    behind = _behind(opened, discovery, known, "nwb_file")
-    requested = Requested.from_cursor(context.cursor)
-    chosen = requested.choose(behind.values(), in_flight(context.instance, ["export_nwb"]))
-    _warn(context, requested.given_up)
-    ranges = contiguous_ranges([product.key for product in chosen], known, EXPORTS_PER_RUN)
-    requests = request("export_nwb", ranges, behind, requested)
-    skip = None if requests else _skip([], "no session waits for its NWB file")
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor())
-
-
-def _behind(lab: Lab, discovery: Discovery, known: Sequence[str], asset: str) -> dict[str, Product]:
-    """Return the wanted products of *asset* that are missing or behind and can be made now (their own inputs are there).
-
-    Sessions that the instance does not know (*known*) yet wait until the sensor of recordings has made them partitions.
-    """
-    return {
+    most = room * per_run + len(busy) + len(asked)
+    products = agenda.todo(asset, now=now, most=most) if room else []
+    keys = set(known)
+    by_key = {
         product.key: product
-        for key in known
-        if key in discovery.sessions and due(lab, discovery, key)
-        for product in session_products(lab, key, discovery.sessions[key])
-        if product.asset == asset and product.wanted and product.inputs and product.state in {"missing", "behind"}
+        for product in requested.open(products, busy, now)
+        # Sessions that the instance does not know wait until the sensor of recordings has made them partitions.
+        if split_session(product.key) in keys
     }
+    _warn(context, requested.vanished)
+    ranges = newest_first(_ranges(by_key, known, per_run), room)
+    requests = requested.ask(job, ranges, by_key, now)
+    words = [
+        *said,
+        "" if refreshed.done else f"{refreshed.sessions} sessions were looked at; the rest follows.",
+        "" if room else f"{lab.settings.analyze.queued_runs} runs wait in the queue already (analyze.queued_runs).",
+    ]
+    skip = None if requests else _skip([word for word in words if word], f"nothing of {asset} is to be made")
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor(now))
+
+
+def _ranges(keys: Iterable[str], known: Sequence[str], per_run: int) -> list[KeyRange]:
+    """Cut *keys* into ranges of one run each, in the order of *known*: of sessions, or of each model's sessions."""
+    sessions_of: dict[str, list[str]] = {}
+    for key in keys:
+        sessions_of.setdefault(split_pose_key(key)[0] if "|" in key else "", []).append(split_session(key))
+    position = {key: number for number, key in enumerate(known)}
+    cut = [
+        keys_of_model.for_model(model) if model else keys_of_model
+        for model, sessions in sessions_of.items()
+        for keys_of_model in contiguous_ranges(sessions, known, per_run)
+    ]
+    return sorted(cut, key=lambda keys: position[split_session(keys.keys[0])])
 
 
 @dg.sensor(
@@ -204,18 +207,14 @@ def models_and_labels(context: dg.SensorEvaluationContext, lab: LabResource) -> 
 )
 def auto_train(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """A model that asks for it is trained again from changed labels, one run at a time, and from the same labels only once."""
-    opened = lab.open()
+    opened, now = lab.open(), time.time()
     kept: dict[str, str] = json.loads(context.cursor or "{}")
-    seen, requested = SeenLabels.from_json(kept.get("seen")), Requested.from_cursor(kept.get("requested"))
-    changed, waiting = changed_models(opened, context.instance, seen, time.time())
-    chosen = requested.choose(changed, in_flight(context.instance, ["train"]))
-    _warn(context, requested.given_up)
-    add_keys(context.instance, MODEL, [product.key for product in chosen])
-    ranges = [KeyRange((product.key,)) for product in chosen]
-    requests = request("train", ranges, {product.key: product for product in chosen}, requested)
-    skip = None if requests else _skip(waiting, "no model that says auto_train has changed labels")
-    cursor = json.dumps({"seen": seen.to_json(), "requested": requested.to_cursor()})
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor)
+    seen = SeenLabels.from_json(kept.get("seen"))
+    changed, waiting = changed_models(opened, context.instance, seen, now)
+    result = _ask_for_models(context, opened, kept.get("requested"), jobs.train.name, [jobs.train.name], changed, now)
+    cursor = json.dumps({"seen": seen.to_json(), "requested": result.cursor})
+    skip = None if result.run_requests else _skip(waiting, "no model that says auto_train has changed labels")
+    return dg.SensorResult(run_requests=result.run_requests, skip_reason=skip, cursor=cursor)
 
 
 @dg.sensor(
@@ -226,15 +225,33 @@ def auto_train(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
 )
 def evaluation(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """Every evaluated model is scored on the labels as they are now; where no frame is new, its network is not run for that."""
-    opened = lab.open()
-    behind = {product.key: product for product in evaluations_behind(opened)}
-    requested = Requested.from_cursor(context.cursor)
-    chosen = requested.choose(behind.values(), in_flight(context.instance, ["train", "evaluate"]))
-    _warn(context, requested.given_up)
-    add_keys(context.instance, MODEL, [product.key for product in chosen])
-    requests = request("evaluate", [KeyRange((product.key,)) for product in chosen], behind, requested)
-    skip = None if requests else _skip([], "every evaluation answers to the labels as they are now")
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor())
+    opened, now = lab.open(), time.time()
+    behind = list(evaluations_behind(opened))
+    both = [jobs.train.name, jobs.evaluate.name]
+    result = _ask_for_models(context, opened, context.cursor, jobs.evaluate.name, both, behind, now)
+    skip = None if result.run_requests else _skip([], "every evaluation answers to the labels as they are now")
+    return dg.SensorResult(run_requests=result.run_requests, skip_reason=skip, cursor=result.cursor)
+
+
+def _ask_for_models(
+    context: dg.SensorEvaluationContext,
+    lab: Lab,
+    cursor: str | None,
+    job: str,
+    busy_with: Sequence[str],
+    products: Sequence[Product],
+    now: float,
+) -> dg.SensorResult:
+    """Ask for a run of *job* for each of *products*, products of models, but those that a run of *busy_with* is making."""
+    with RecordingIndex.opened(lab) as index:
+        requested = Requested.from_cursor(index.connection, context.sensor_name, cursor)
+        requested.forget_all_but([product.key for product in products])
+        busy = in_flight(context.instance, busy_with)
+        by_key = {product.key: product for product in requested.open(products, busy, now)}
+        _warn(context, requested.vanished)
+        add_keys(context.instance, MODEL, by_key)
+        requests = requested.ask(job, [KeyRange((key,)) for key in by_key], by_key, now)
+        return dg.SensorResult(run_requests=requests, cursor=requested.to_cursor(now))
 
 
 @dg.sensor(
@@ -246,8 +263,13 @@ def evaluation(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
 def catalog(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """The catalog follows the store, once nothing is being made and two looks see the same."""
     opened = lab.open()
-    state = lab_state(opened)
-    now = content_hash([[(p.asset, p.key, p.state, p.why, p.made) for p in state.products], state.problems])[:24]
+    models, _, broken = model_stages(opened)
+    with RecordingIndex.opened(opened) as index:
+        agenda = Agenda(opened, index)
+        if not agenda.refresh(seconds=_REFRESH_SECONDS).done:
+            return dg.SkipReason("the states of the lab's sessions are still being worked out")
+        seen_now = [agenda.fingerprint(), [(p.asset, p.key, p.state, p.why, p.made) for p in models], broken]
+        now = content_hash([*seen_now, index.problems()])[:24]
     written, _, seen = (context.cursor or "").partition(" ")
     if now == written:
         return dg.SkipReason("nothing has changed since the catalog was written")
@@ -267,7 +289,9 @@ def catalog(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
 )
 def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """Dead runs are ended, so that the next ones can go on."""
-    ended = end_dead_runs(context.instance, lab.open().layout, context.log.info)
+    layout = lab.open().layout
+    ended = end_dead_runs(context.instance, layout, context.log.info)
+    record_deaths(layout, context.log.warning)
     when = datetime.now().isoformat(timespec="seconds")
     return dg.SkipReason(f"{when}: ended {len(ended)} runs whose process was dead" if ended else "no dead run")
 

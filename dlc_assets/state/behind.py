@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Literal
 
-from dlc_assets.inference.crops import setup_problems
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_inputs, pose_manifest
-from dlc_assets.inference.releases import Releases, releases_of, rule_problems
+from dlc_assets.inference.releases import Releases, releases_of
 from dlc_assets.lab.errors import DlcAssetsError
-from dlc_assets.lab.keys import label_for_archive, pose_key, split_pose_key
+from dlc_assets.lab.files import content_hash
+from dlc_assets.lab.keys import pose_key, split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.nwb.export import nwb_inputs, nwb_manifest
-from dlc_assets.recordings.discovery import Discovery, FoundSession, discover
+from dlc_assets.recordings.discovery import FoundSession
 from dlc_assets.recordings.info import SessionInfo, read_session_info
 from dlc_assets.recordings.session_recordings import session_inputs
 from dlc_assets.state.failures import last_failure
 from dlc_assets.training.dataset import current_dataset, dataset_inputs
 from dlc_assets.training.evaluation import evaluation_inputs
-from dlc_assets.training.models import current_version, evaluation_manifest, trained_models
+from dlc_assets.training.models import current_version, evaluation_manifest
 from dlc_assets.training.train import training_inputs
 
 State = Literal["up to date", "custom", "missing", "behind", "failed", "waiting", "gone"]
@@ -37,7 +35,8 @@ class Product:
     """One product: an asset's partition.
 
     `inputs` are the hashes that it should be made from now (empty where they cannot be known yet); `wanted` says whether the
-    platform makes it by itself.
+    platform makes it by itself; `retry_at` is the unix time from which a failed one is tried again by itself (None: it is not);
+    `pinned` says of a pose table that a release rule names its very version; `hash` is that of the inputs, where they are not kept.
     """
 
     asset: str
@@ -47,85 +46,14 @@ class Product:
     made: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     wanted: bool = True
+    retry_at: float | None = None
+    pinned: bool = False
+    hash: str = ""
 
-
-@dataclass
-class LabState:
-    """Everything a lab should have, as it is now, and what is wrong with the lab's files."""
-
-    products: list[Product]
-    problems: list[str]
-    discovery: Discovery
-
-    def of(self, asset: str) -> list[Product]:
-        """Return the products of *asset*."""
-        return [product for product in self.products if product.asset == asset]
-
-    def behind(self) -> list[Product]:
-        """Return what is missing, behind or failed though it should be there."""
-        return [product for product in self.products if product.wanted and product.state in BEHIND]
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of products by asset and state."""
-        counted: dict[str, Counter[str]] = {}
-        for product in self.products:
-            counted.setdefault(product.asset, Counter())[product.state] += 1
-        return {asset: dict(states) for asset, states in counted.items()}
-
-
-def lab_state(lab: Lab, discovery: Discovery | None = None) -> LabState:
-    """Work out the state of every product of *lab* (reads labels, manifests and the recording roots; writes nothing)."""
-    discovery = discovery if discovery is not None else discover(lab)
-    specifications, broken = lab.specifications()
-    products: list[Product] = []
-    old_models: dict[str, Product] = {}
-    for model in sorted({*specifications, *broken, *trained_models(lab.layout)}):
-        stages = list(
-            model_products(lab, model, broken.get(model), gone=model not in specifications and model not in broken)
-        )
-        products += stages
-        if (changed := _changed_since_training(stages)) is not None:
-            old_models[model] = changed
-    for key in sorted({*discovery.sessions, *recorded_sessions(lab)}):
-        products += session_products(lab, key, discovery.sessions.get(key), old_models)
-    problems = [*_subject_problems(lab), *broken.values(), *rule_problems(lab), *setup_problems(lab)]
-    problems += discovery.all_problems
-    problems += [problem for problem in _unreadable(lab, discovery) if problem not in problems]
-    return LabState(products, problems, discovery)
-
-
-def _changed_since_training(stages: list[Product]) -> Product | None:
-    """Return the trained model among a model's *stages* if what it is to be made from has changed since it was trained.
-
-    A training dataset that is merely not there says nothing against the model: only a changed one does.
-    """
-    of = {product.asset: product for product in stages}
-    trained, dataset = of.get("trained_model"), of.get("training_dataset")
-    if trained is None or trained.made is None or trained.state not in {"behind", "failed"}:
-        return None
-    return trained if dataset is not None and dataset.state != "missing" else None
-
-
-def _subject_problems(lab: Lab) -> Iterator[str]:
-    """Yield a sentence for each subject of lab.yaml that no session can have: its name cannot be one, or is another's."""
-    labels: dict[str, str] = {}
-    for name in lab.settings.subjects:
-        try:
-            label = label_for_archive(name, "subject")
-        except DlcAssetsError as error:
-            yield f"{lab.layout.settings_file}: subjects: {error}"
-            continue
-        other = labels.setdefault(label, name)
-        if other != name:
-            yield f'{lab.layout.settings_file}: subjects: "{other}" and "{name}" both become {label}. Rename one of them.'
-
-
-def _unreadable(lab: Lab, discovery: Discovery) -> Iterator[str]:
-    """Yield a sentence for each recording that could not be read in a session whose other recordings could."""
-    for key in discovery.sessions:
-        known = read_session_info(lab.layout, key)
-        for name, why in known[0].failed.items() if known is not None else ():
-            yield why if why.startswith(key) else f"{key}, {name}: {why}"
+    @property
+    def identity(self) -> str:
+        """A short hash of the inputs, empty where they cannot be known yet."""
+        return self.hash or (content_hash(self.inputs)[:12] if self.inputs else "")
 
 
 def recorded_sessions(lab: Lab) -> list[str]:
@@ -176,14 +104,8 @@ def evaluations_behind(lab: Lab) -> Iterator[Product]:
                 yield product
 
 
-def session_products(
-    lab: Lab, key: str, found: FoundSession | None, old_models: Mapping[str, Product] = MappingProxyType({})
-) -> Iterator[Product]:
-    """Yield the state of one session's recordings, pose tables and NWB file.
-
-    *old_models* are the trained models that are behind themselves, by name: what their current versions made is behind too, though
-    nothing can be made again before they are trained.
-    """
+def session_products(lab: Lab, key: str, found: FoundSession | None) -> Iterator[Product]:
+    """Yield the state of one session's recordings, pose tables and NWB file, taking its models as they are."""
     known = read_session_info(lab.layout, key)
     if found is None:
         yield Product(
@@ -199,7 +121,7 @@ def session_products(
     yield recordings
     if known is None:
         return
-    yield from pose_products(lab, known[0], recordings, old_models)
+    yield from pose_products(lab, known[0], recordings)
 
 
 def recordings_product(lab: Lab, key: str, found: FoundSession, known: tuple[SessionInfo, Manifest] | None) -> Product:
@@ -207,32 +129,47 @@ def recordings_product(lab: Lab, key: str, found: FoundSession, known: tuple[Ses
     return _compare(lab, "session_recordings", key, known[1] if known else None, lambda: session_inputs(lab, found))
 
 
-def pose_products(
-    lab: Lab, session: SessionInfo, recordings: Product, old_models: Mapping[str, Product] = MappingProxyType({})
-) -> Iterator[Product]:
-    """Yield the state of the pose tables and the NWB file of a session that was probed (*old_models*: `session_products`)."""
+def pose_products(lab: Lab, session: SessionInfo, recordings: Product) -> Iterator[Product]:
+    """Yield the state of the pose tables and the NWB file of a session that was probed."""
     releases = releases_of(lab, session)
     tables: list[Product] = []
     for model in sorted({*releases.versions, *analysed_by(lab, session.session)} - set(releases.waiting)):
         tables.append(_pose_product(lab, session, model, recordings, releases))
     for model, why in sorted(releases.waiting.items()):
         tables.append(Product("pose_table", pose_key(model, session.session), "waiting", why))
+    yield from tables
+    if any(table.wanted for table in tables):
+        yield _nwb_product(lab, session, recordings, tables, releases)
+
+
+def outdated_by(products: Sequence[Product], old_models: Mapping[str, Product]) -> list[Product]:
+    """Return one session's *products*, those of *old_models* as behind.
+
+    *old_models* are the trained models that are behind themselves, by name: what their current versions made is behind too, though
+    nothing can be made again before they are trained.
+    """
     outdated = {
         table.key: _outdated(table, old_models[model])
-        for table in tables
-        if table.wanted and table.state == "up to date"
+        for table in products
+        if table.asset == "pose_table" and table.wanted and table.state == "up to date" and not table.pinned
         for model in [split_pose_key(table.key)[0]]
-        if model in old_models and model not in releases.pinned
+        if model in old_models
     }
-    yield from (outdated.get(table.key, table) for table in tables)
-    if any(table.wanted for table in tables):
-        file = _nwb_product(lab, session, recordings, tables, releases)
-        yield _outdated(file, next(iter(outdated.values()))) if outdated and file.state == "up to date" else file
+    if not outdated:
+        return list(products)
+    above = next(iter(outdated.values()))
+    return [
+        _outdated(product, above)
+        if product.asset == "nwb_file" and product.state == "up to date"
+        else outdated.get(product.key, product)
+        for product in products
+    ]
 
 
 def _outdated(product: Product, above: Product) -> Product:
     """Return *product*, which agrees with its own inputs, as behind because *above* is; what it will be made from is not known yet."""
-    return replace(product, state="behind", why=f"{above.asset} {above.key} is {above.state}: {above.why}", inputs={})
+    why = f"{above.asset} {above.key} is {above.state}: {above.why}"
+    return replace(product, state="behind", why=why, inputs={}, hash="")
 
 
 def _nwb_product(
@@ -264,7 +201,7 @@ def _pose_product(lab: Lab, session: SessionInfo, model: str, recordings: Produc
             product = _compare(lab, "pose_table", key, manifest, lambda: pose_inputs(lab, model, session, releases))
     except DlcAssetsError as error:
         product = Product("pose_table", key, "failed", str(error))
-    return replace(product, wanted=model in releases.versions)
+    return replace(product, wanted=model in releases.versions, pinned=model in releases.pinned)
 
 
 def _compare(
@@ -280,7 +217,9 @@ def _compare(
         return Product(asset, key, "custom" if manifest.custom else "up to date", "", made, inputs)
     failure = last_failure(lab.layout, asset, key)
     if failure is not None and failure.inputs == inputs:
-        return Product(asset, key, "failed", failure.message, made, inputs)
+        retries = lab.settings.analyze.retries
+        why, retry_at = failure.sentence(retries), failure.retry_at(retries)
+        return Product(asset, key, "failed", why, made, inputs, retry_at=retry_at)
     if manifest is None:
         return Product(asset, key, "missing", "never made", made, inputs)
     return Product(asset, key, "behind", _differences(manifest.inputs, inputs), made, inputs)
@@ -301,12 +240,3 @@ def _after(above: Product, asset: str, key: str, manifest: Manifest | None) -> P
     why = f"{above.asset} {above.key} is {above.state}" + (f": {above.why}" if above.why else "")
     state: State = "missing" if manifest is None else "behind"
     return Product(asset, key, state, why, manifest.made if manifest is not None else None)
-
-
-def models_of(products: list[Product]) -> dict[str, list[str]]:
-    """Return the session keys of pose-table products by model, in the order given."""
-    grouped: dict[str, list[str]] = {}
-    for product in products:
-        model, session = split_pose_key(product.key)
-        grouped.setdefault(model, []).append(session)
-    return grouped

@@ -16,7 +16,7 @@ import dlc_assets
 from dlc_assets.demo.scene import BODYPARTS
 from dlc_assets.lab.errors import NotFoundError
 from dlc_assets.lab.lab import open_lab_folder
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets_tests.conftest import FinishedDemo, environment_without_lab, hash_inputs
 from dlc_assets_tests.graph.small_lab import FIRST, SESSIONS
 

@@ -15,7 +15,7 @@ from PIL import Image
 from dlc_assets.lab.files import read_json
 from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.lab.records import read_records
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training.benchmark import benchmark_frames
 from dlc_assets.training.dataset import current_dataset, make_dataset
 from dlc_assets.training.frozen import FRAMES

@@ -13,8 +13,8 @@ from dagster._core.definitions.data_version import StaleStatus
 
 from dlc_assets.assets.reporting import newest_events
 from dlc_assets.demo.files import PROJECT, SCORER
-from dlc_assets.state.behind import lab_state
 from dlc_assets.state.failures import last_failure
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training.dataset import current_dataset
 from dlc_assets.training.models import current_version, versions
 from dlc_assets_tests.conftest import hash_inputs

@@ -18,7 +18,7 @@ from dlc_assets import open_lab
 from dlc_assets.cli import app
 from dlc_assets.inference.freezing import freeze
 from dlc_assets.inference.releasing import carry_out, plan_release
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training.models import current_version
 from dlc_assets_tests.graph.conftest import Graph
 from dlc_assets_tests.graph.small_lab import FIRST, SECOND, SESSIONS, THIRD, as_if_analysed, as_if_trained, film, record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training import evaluation
 from dlc_assets.training.benchmark import benchmark_frames
 from dlc_assets.training.models import current_version

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import dagster as dg
 import pytest
 from dagster._core.utils import make_new_run_id
 
 from dlc_assets.executors import holder_tags
-from dlc_assets.lab.files import read_json, write_json
 from dlc_assets.lab.locks import hold
 from dlc_assets.partitions import MODEL, SESSION
+from dlc_assets.recordings.discovery import discover
+from dlc_assets.recordings.index import RecordingIndex
+from dlc_assets.recordings.session_recordings import session_inputs
 from dlc_assets.resources import janitor
 from dlc_assets.resources.janitor import end_dead_runs
-from dlc_assets.sensors.batches import ATTEMPTS
+from dlc_assets.resources.run_launcher import ASKED_BY_TAG
+from dlc_assets.state.failures import record_failure
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets_tests.graph.conftest import Graph
 from dlc_assets_tests.graph.small_lab import (
     FIRST,
@@ -47,8 +53,9 @@ def idle(small: Graph) -> Graph:
 
 def _let_time_pass(graph: Graph) -> None:
     """Make what the sensor saw of the videos a minute older."""
-    seen = graph.lab.layout.discovery_file
-    write_json(seen, {stamp: at - 60 for stamp, at in read_json(seen).items()})
+    with RecordingIndex.opened(graph.lab) as index:
+        index.connection.execute("update file set first_seen = first_seen - 60")
+        index.connection.commit()
 
 
 def start_run(graph: Graph, job: str, tags: dict[str, str], **more: str) -> dg.DagsterRun:
@@ -87,8 +94,8 @@ def test_a_growing_video_is_left_alone_until_it_has_settled(idle: Graph) -> None
     film(idle.root / video_of(SECOND), 20)
     os.utime(idle.root / video_of(SECOND))
     assert idle.asked("recordings") == [
+        ("record", {"dagster/partition": THIRD}),  # the newest first
         ("record", {"dagster/partition": FIRST}),
-        ("record", {"dagster/partition": THIRD}),
     ]
 
 
@@ -104,27 +111,32 @@ def test_a_session_whose_run_is_done_is_not_asked_for_again(idle: Graph) -> None
     assert idle.asked("recordings") == []
 
 
-def test_a_run_that_vanished_is_asked_for_again_but_not_for_ever(idle: Graph) -> None:
+def test_a_run_that_vanished_is_asked_for_again_and_its_sessions_pause_if_it_vanishes_again(
+    idle: Graph, capfd: pytest.CaptureFixture[str]
+) -> None:
     keys = set()
-    for _ in range(ATTEMPTS):
+    for _ in range(2):
         (asked,) = idle.tick("recordings").run_requests or []
         keys.add(asked.run_key)
         end_run(idle, start_run(idle, "record", RANGE_OF_ALL))
-    assert len(keys) == ATTEMPTS
+    assert len(keys) == 2
     assert idle.asked("recordings") == []
-    assert idle.asked("recordings") == []
+    _pause(idle, 60)
+    assert idle.asked("recordings") == [("record", RANGE_OF_ALL)]
+    assert f"{FIRST}: asked for 3 times" in warnings_of(idle, "recordings", capfd)
 
 
-def test_giving_up_is_said(idle: Graph, capfd: pytest.CaptureFixture[str]) -> None:
-    for _ in range(ATTEMPTS):
-        idle.tick("recordings")
-    said = warnings_of(idle, "recordings", capfd)
-    assert FIRST in said
+def _pause(graph: Graph, seconds: float) -> None:
+    """Make what the sensors have asked for so much older."""
+    with RecordingIndex.opened(graph.lab) as index:
+        index.connection.execute("update asked set at = at - ?", (seconds,))
+        index.connection.commit()
 
 
 def test_changed_inputs_are_a_new_beginning(idle: Graph) -> None:
-    for _ in range(ATTEMPTS):
+    for _ in range(3):
         idle.tick("recordings")
+    assert idle.asked("recordings") == []
     film(idle.root / video_of(SECOND), 20)
     idle.tick("recordings")
     _let_time_pass(idle)
@@ -187,6 +199,105 @@ def test_two_files_of_one_recording_are_warned_of_and_the_rest_goes_on(
     assert idle.asked("recordings")
 
 
+# --- failures, cancelled runs, the queue ----------------------------------------------------------
+
+
+def fail(graph: Graph, session: str, message: str = "the disk is full", *, lasting: bool = False) -> None:
+    """Record a failure to probe *session* as it is now."""
+    lab = graph.lab
+    inputs = session_inputs(lab, discover(lab).sessions[session])
+    record_failure(lab.layout, "session_recordings", session, message, inputs=inputs, run_id="r", lasting=lasting)
+
+
+def an_hour_ago(graph: Graph, session: str) -> None:
+    """Make the failure of *session* an hour older."""
+    file = graph.lab.layout.failure("session_recordings", session)
+    kept = json.loads(file.read_text())
+    when = datetime.fromisoformat(kept["when"]) - timedelta(hours=1)
+    file.write_text(json.dumps({**kept, "when": when.isoformat()}))
+
+
+def test_what_the_machine_failed_is_asked_for_again_after_a_pause_and_its_reason_is_kept(idle: Graph) -> None:
+    record(idle.lab, FIRST, THIRD)
+    assert idle.asked("recordings") == [("record", {"dagster/partition": SECOND})]
+    fail(idle, SECOND)
+    assert idle.asked("recordings") == []
+    an_hour_ago(idle, SECOND)
+    assert idle.asked("recordings") == [("record", {"dagster/partition": SECOND})]
+    for attempt in (2, 3):
+        fail(idle, SECOND)
+        assert idle.asked("recordings") == [], attempt
+        an_hour_ago(idle, SECOND)
+        assert idle.asked("recordings") == [("record", {"dagster/partition": SECOND})]
+    fail(idle, SECOND)
+    an_hour_ago(idle, SECOND)
+    assert idle.asked("recordings") == [], "three more attempts are enough"
+    (product,) = [p for p in lab_state(idle.lab).of("session_recordings") if p.key == SECOND]
+    assert product.state == "failed"
+    assert product.why.startswith("the disk is full (tried 4 times; not again by itself")
+
+
+def test_a_session_that_its_process_died_over_is_tried_again_and_the_others_go_on(idle: Graph) -> None:
+    idle.tick("recordings")
+    run = start_run(idle, "record", RANGE_OF_ALL, **holder_tags())
+    with process_of_run(idle, run):
+        attempt = idle.lab.layout.attempt("session_recordings", SECOND)
+        inputs = session_inputs(idle.lab, discover(idle.lab).sessions[SECOND])
+        attempt.parent.mkdir(parents=True)
+        kept = {"asset": "session_recordings", "key": SECOND, "inputs": inputs, "run_id": run.run_id}
+        attempt.write_text(json.dumps({**kept, "host": socket.gethostname(), "pid": 2**22 + 1}))
+        record(idle.lab, FIRST)
+        idle.tick("janitor")
+        assert attempt.is_file(), "the run lives"
+    idle.tick("janitor")
+    assert not attempt.exists()
+    asked = idle.asked("recordings")
+    assert asked == [
+        ("record", {"dagster/asset_partition_range_start": SECOND, "dagster/asset_partition_range_end": THIRD})
+    ]
+    states = {p.key: (p.state, p.why) for p in lab_state(idle.lab).of("session_recordings")}
+    assert states[SECOND][0] == "failed"
+    assert "died in the middle" in states[SECOND][1]
+    assert states[THIRD][0] == "missing"
+
+
+def test_what_a_person_cancelled_is_left_alone_until_asked_for_by_hand_or_its_inputs_change(idle: Graph) -> None:
+    assert idle.asked("recordings") == [("record", RANGE_OF_ALL)]
+    run = start_run(idle, "record", RANGE_OF_ALL, **{ASKED_BY_TAG: "sensor"})
+    record(idle.lab, FIRST)
+    idle.instance.report_run_canceled(run)
+    assert idle.asked("recordings") == []
+    assert idle.asked("recordings") == []
+    states = {p.key: (p.state, p.why) for p in lab_state(idle.lab).of("session_recordings")}
+    assert states[FIRST][0] == "up to date"
+    assert states[SECOND] == (
+        "failed",
+        f"Run {run.run_id} of it was cancelled. It is not started again by itself: run `dlc-assets scan`, or materialize it in "
+        "the UI.",
+    )
+    film(idle.root / video_of(SECOND), 20)
+    idle.tick("recordings")
+    _let_time_pass(idle)
+    assert idle.asked("recordings") == [("record", {"dagster/partition": SECOND})]
+
+
+def test_no_more_runs_wait_than_the_lab_says_and_the_newest_sessions_come_first(idle: Graph) -> None:
+    lab_yaml = idle.root / "lab.yaml"
+    lab_yaml.write_text(lab_yaml.read_text().replace("auto: true", "auto: true, queued_runs: 1"))
+    record(idle.lab, SECOND)
+    assert idle.asked("recordings") == [("record", {"dagster/partition": THIRD})]
+    queued = idle.instance.create_run_for_job(
+        idle.defs.resolve_job_def("record"),
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags={"dagster/partition": THIRD, ASKED_BY_TAG: "sensor"},
+    )
+    assert idle.asked("recordings") == []
+    assert "1 runs wait in the queue already" in str(idle.tick("recordings").skip_message)
+    record(idle.lab, THIRD)
+    end_run(idle, queued)
+    assert idle.asked("recordings") == [("record", {"dagster/partition": FIRST})]
+
+
 # --- analysis and export --------------------------------------------------------------------------
 
 
@@ -217,6 +328,7 @@ def test_a_rule_for_a_model_that_does_not_exist_is_warned_of_and_the_rest_goes_o
     film(idle.root / video_of(FIRST, "side"))
     as_if_trained(idle.lab)
     record(idle.lab, *SESSIONS)
+    idle.tick("recordings")
     said = warnings_of(idle, "analysis", capfd)
     assert 'release rule 1 names the model "wolker", which does not exist. Did you mean "walker"?' in said
     idle.cursors.clear()
@@ -247,8 +359,8 @@ def test_a_session_is_exported_when_all_its_poses_are_there(idle: Graph) -> None
     record(idle.lab, *SESSIONS)
     as_if_analysed(idle.lab, FIRST, THIRD)
     assert idle.asked("export") == [
-        ("export_nwb", {"dagster/partition": FIRST}),
         ("export_nwb", {"dagster/partition": THIRD}),
+        ("export_nwb", {"dagster/partition": FIRST}),
     ]
 
 
@@ -404,10 +516,8 @@ def test_a_session_of_a_dead_run_is_asked_for_again(idle: Graph, without_grace: 
 
 def test_what_the_sensors_remember_stays_small(idle: Graph) -> None:
     idle.tick("recordings")
+    assert FIRST not in idle.cursors["recordings"]
     record(idle.lab, *SESSIONS)
     idle.tick("recordings")
-    assert FIRST not in idle.cursors["recordings"]
-    assert len(read_json(idle.lab.layout.discovery_file)) == len(SESSIONS)
-    (idle.root / video_of(SECOND)).unlink()
-    idle.tick("recordings")
-    assert len(read_json(idle.lab.layout.discovery_file)) == len(SESSIONS) - 1
+    with RecordingIndex.opened(idle.lab) as index:
+        assert index.connection.execute("select count(*) from asked").fetchone() == (0,)

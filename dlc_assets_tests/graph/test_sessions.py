@@ -15,8 +15,8 @@ from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.errors import EnvironmentProblem
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.nwb.export import nwb_inputs
-from dlc_assets.state.behind import lab_state
 from dlc_assets.state.failures import last_failure, record_failure
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training.dataset import make_dataset
 from dlc_assets.training.models import current_version
 from dlc_assets.training.train import training_inputs

@@ -10,7 +10,7 @@ from dlc_assets.inference.pose_comparison import compare_poses, versions_to_comp
 from dlc_assets.inference.pose_comparison_report import write_report
 from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.manifest import read_manifest
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training.models import ModelVersion, current_version, version_of
 from dlc_assets_tests.graph.conftest import Graph
 from dlc_assets_tests.graph.small_lab import FIRST, SECOND, THIRD

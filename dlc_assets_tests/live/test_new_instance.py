@@ -17,7 +17,7 @@ from dlc_assets.resources.instance import open_instance
 from dlc_assets.resources.known_outputs import report_known_outputs
 from dlc_assets.resources.lab import LabResource
 from dlc_assets.sensors import definitions as sensors
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.state.stored import stored_keys
 from dlc_assets_tests.conftest import hash_inputs
 from dlc_assets_tests.live.server import command

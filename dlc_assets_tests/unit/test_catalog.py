@@ -27,7 +27,7 @@ from dlc_assets.poses.table_file import write_pose_table
 from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.info import need_session_info, read_times
 from dlc_assets.recordings.session_recordings import record_session
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.training.comparison import compare_models
 from dlc_assets.training.evaluation import ERRORS, SUMMARY
 from dlc_assets.training.models import ModelVersion, set_current

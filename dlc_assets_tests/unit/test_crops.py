@@ -19,7 +19,8 @@ from dlc_assets.nwb.session_file import RecordingPoses, _pose_description
 from dlc_assets.poses.table_file import read_pose_metadata, read_tracks, write_pose_table
 from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, need_session_info
-from dlc_assets.state.behind import lab_state, session_products
+from dlc_assets.state.behind import session_products
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets_tests.graph import small_lab
 from dlc_assets_tests.graph.small_lab import FIRST, SECOND
 
