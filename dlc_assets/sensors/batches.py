@@ -18,7 +18,7 @@ from dlc_assets.resources.run_launcher import ASKED_BY_TAG
 from dlc_assets.state.behind import Product
 
 ATTEMPTS = 3
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -84,7 +84,7 @@ def _hash(product: Product) -> str:
 def in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> set[str]:
     """Return the partition keys that unfinished runs of these jobs (or of the UI's own, `__ASSET_JOB`) are making."""
     names = {*job_names, "__ASSET_JOB"}
-    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)) if run.job_name in names]
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if run.job_name in names]
     known = instance.get_dynamic_partitions(SESSION) if runs else []
     return {key for run in runs for key in keys_of_run(run, known)}
 
