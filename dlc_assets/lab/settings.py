@@ -14,10 +14,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import parse
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
-from dlc_assets.lab.yaml_settings import StrictSettings
+from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
 
 TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part")
 # What DeepLabCut itself writes beside videos is never a recording.
@@ -353,6 +354,17 @@ def _time_of_day(value: Any) -> Any:
     raise ValueError('expected a time of day such as "08:00"')
 
 
+def _variable_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        return text
+    # What stands there may be the secret itself.
+    raise PydanticCustomError(
+        UNSHOWN,
+        "expected the name of an environment variable, in letters, digits and _; the secret itself does not belong in lab.yaml",
+    )
+
+
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 MailAddress = Annotated[str, Field(min_length=1), AfterValidator(_mail_address)]
 
 
@@ -366,8 +378,8 @@ class Mail(StrictSettings):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="587 for starttls, 465 for ssl, 25 for none"
     )
-    user_env: Name = "DLC_ASSETS_SMTP_USER"
-    password_env: Name = "DLC_ASSETS_SMTP_PASSWORD"
+    user_env: VariableName = "DLC_ASSETS_SMTP_USER"
+    password_env: VariableName = "DLC_ASSETS_SMTP_PASSWORD"
 
     @property
     def server_port(self) -> int:
@@ -377,7 +389,7 @@ class Mail(StrictSettings):
 class Webhook(StrictSettings):
     """A URL that takes messages. Whoever knows it can write there, so it is in an environment variable, never in the file."""
 
-    url_env: Name = "DLC_ASSETS_WEBHOOK_URL"
+    url_env: VariableName = "DLC_ASSETS_WEBHOOK_URL"
     format: Literal["json", "slack", "discord", "teams"] = "json"
 
 

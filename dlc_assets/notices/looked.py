@@ -71,7 +71,7 @@ def unsent_sentences(voice: Voice, *, now: float) -> list[str]:
         if number:
             sentences.append(
                 f"{counted(number, 'message')} could not be sent by {channel}: {trouble.why} It is tried again on "
-                f"{voice.when(trouble.next_try)}; to try now: dlc-assets notify --test"
+                f"{voice.when(trouble.next_try)}; to try the settings now: dlc-assets notify --test"
             )
     lost = [each for each in told.given_up if now - each.at < _GIVEN_UP_SHOWN]
     if lost:

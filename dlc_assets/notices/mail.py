@@ -18,7 +18,7 @@ from dlc_assets.lab.settings import Mail
 from dlc_assets.notices.messages import Message
 from dlc_assets.notices.secrets import from_environment, without_secrets
 from dlc_assets.notices.voice import Voice
-from dlc_assets.notices.words import one_line
+from dlc_assets.notices.words import one_line, plain_text
 
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 
@@ -45,7 +45,7 @@ def send_mail(mail: Mail, voice: Voice, message: Message, *, timeout: float) -> 
         _limit(server, ends)
         refused = server.send_message(written(mail, voice, message), mail.sender, list(mail.to))
     said = [f"{address}: {_answer(answer)}" for address, answer in refused.items()]
-    return without_secrets(f"refused by {mail.host}: {'; '.join(said)}", login or ()) if said else ""
+    return without_secrets(f"refused by {mail.host}: {'; '.join(said)}", _secrets(login)) if said else ""
 
 
 def written(mail: Mail, voice: Voice, message: Message) -> EmailMessage:
@@ -57,7 +57,7 @@ def written(mail: Mail, voice: Voice, message: Message) -> EmailMessage:
     letter["Date"] = datetime.fromtimestamp(message.made, voice.zone)
     letter["Message-ID"] = f"<{message.id}@{mail.sender.rpartition('@')[2]}>"  # the same when it is sent again
     letter["Auto-Submitted"] = "auto-generated"  # no answers from people who are away
-    letter.set_content(message.body)
+    letter.set_content(plain_text(message.body))
     return letter
 
 
@@ -76,6 +76,11 @@ def _login(mail: Mail) -> tuple[str, str] | None:
             f"{mail.user_env} and {mail.password_env} for a server that asks for none."
         )
     return login
+
+
+def _secrets(login: tuple[str, str] | None) -> tuple[str, ...]:
+    """Return user and password, alone and as the login sends them together."""
+    return () if login is None else (*login, f"\0{login[0]}\0{login[1]}")
 
 
 @contextmanager
@@ -107,7 +112,7 @@ def _in_words(mail: Mail, login: tuple[str, str] | None) -> Iterator[None]:
     except DlcAssetsError:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, its text or that of a cause may hold what was sent
-        said = without_secrets(f"{where} {_why(error)}", login or ())
+        said = without_secrets(f"{where} {_why(error)}", _secrets(login))
         # Not even as a cause: a traceback would show the server's answer as it came.
         raise EnvironmentProblem(one_line(said, 600)) from None
 

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from dlc_assets.lab.errors import SettingsError
 
@@ -42,21 +42,12 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
 
 
 def parts_of_url(url: str) -> list[str]:
-    """Return a URL, and what of it must not be seen on its own: its path, query, user and password, and their longer parts."""
-    try:
-        pieces = urlsplit(url)
-    except ValueError:  # not a URL at all, and perhaps a secret all the same
-        return [url]
-    found = [
-        url,
-        f"{pieces.path}?{pieces.query}",
-        pieces.path,
-        pieces.query,
-        pieces.username or "",
-        pieces.password or "",
-    ]
-    found += re.split(r"[/?&=;,]", f"{pieces.path}?{pieces.query}")
-    return [part for part in found if len(part) >= _TELLING or part in {pieces.username, pieces.password}]
+    """Return a URL (or what should have been one), and what of it must not be seen on its own: its longer parts, user and password."""
+    rest = url.partition("://")[2] or url
+    place, slash, path = rest.partition("/")
+    login = place.rpartition("@")[0].split(":")
+    longer = [part for part in (rest, slash + path, *re.split(r"[/?&=;,@:#]", rest)) if len(part) >= _TELLING]
+    return [part for part in (url, *login, *longer) if part]
 
 
 def _forms(secret: str) -> list[str]:

@@ -34,6 +34,8 @@ def send_waiting(
     sent = 0
     # Those that were tried less often come first: one that a server refuses does not hold up the others.
     for unsent in sorted(told.unsent, key=lambda each: (each.attempts, each.message.made)):
+        if unsent not in told.unsent:  # given up a moment ago, with another one of its channel
+            continue
         trouble = told.trouble.get(unsent.channel)
         if trouble is not None and trouble.next_try > now:
             continue
@@ -60,5 +62,6 @@ def _failed(told: Told, unsent: Unsent, why: str, now: float, log: Callable[[str
     told.trouble[unsent.channel] = Trouble(attempts, why, now + pause)
     unsent.attempts += 1
     log(f'"{unsent.message.subject}" could not be sent by {unsent.channel}: {why}')
-    if now - unsent.message.made >= DAY:
-        told.give_up(unsent, why, now)
+    for each in [each for each in told.unsent if each.channel == unsent.channel]:
+        if each.attempts and now - each.message.made >= DAY:
+            told.give_up(each, why, now)
