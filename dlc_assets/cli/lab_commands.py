@@ -1,4 +1,4 @@
-"""Commands about the lab as a whole: init, scan, status, sql, dev, demo."""
+"""Commands about the lab as a whole: init, scan, status, notify, sql, dev, demo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections import Counter
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ from dlc_assets.cli.output import (
     say_problems,
     speaking,
 )
+from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.lab import open_lab_folder
 
 if TYPE_CHECKING:
@@ -92,7 +94,9 @@ def status(
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is there, what is missing, behind, failed or gone, and why."""
+    """Say what is there, what is missing, behind, failed or gone, and why; what has stopped, and which messages could not be sent."""
+    from dlc_assets.notices.looked import stopped_sentences, unsent_sentences
+    from dlc_assets.notices.voice import Voice
     from dlc_assets.state.lab_state import lab_state
     from dlc_assets.state.versions import COLUMNS, version_states
 
@@ -125,7 +129,10 @@ def status(
         models = version_states(opened)
         if models:
             output.table("Model versions", COLUMNS, [version.cells() for version in models])
-        say_problems(output, state.problems)
+        voice, now = Voice.of(opened), time.time()
+        stopped = stopped_sentences(voice, now=now, behind=bool(state.behind()))
+        unsent = unsent_sentences(voice, now=now)
+        say_problems(output, [*state.problems, *stopped, *unsent])
         output.result(
             {
                 "ok": True,
@@ -134,6 +141,8 @@ def status(
                 "products": [vars(p) for p in listed],
                 "versions": [version.facts() for version in models],
                 "problems": state.problems,
+                "stopped": stopped,
+                "unsent": unsent,
             }
         )
 
@@ -147,6 +156,42 @@ def _first_of_each(products: Sequence[Product]) -> list[Product]:
         if seen[product.asset, product.state] <= _LISTED:
             shown.append(product)
     return shown
+
+
+@app.command()
+def notify(
+    test: Annotated[bool, typer.Option("--test", help="Send a test message by each of them.")] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say by which ways people are told, as lab.yaml has it, or try each of them."""
+    from dlc_assets.notices.channels import channels_of
+    from dlc_assets.notices.looked import unsent_sentences
+    from dlc_assets.notices.trial import try_channels
+    from dlc_assets.notices.voice import Voice
+
+    with speaking(as_json) as output:
+        voice = Voice.of(open_lab_folder(lab))
+        channels = channels_of(voice)
+        if not channels:
+            raise SettingsError(
+                f"{voice.layout.settings_file} names nobody to be told: add a block notify with mail or webhook. "
+                "docs/how-to/be-told.md shows both."
+            )
+        if not test:
+            rows = [(channel.name, channel.leads_to) for channel in channels.values()]
+            output.table(f"Told of {', '.join(voice.notify.about) or 'nothing'}", ("by", "leads to"), rows)
+            unsent = unsent_sentences(voice, now=time.time())
+            say_problems(output, unsent)
+            ways = [dict(zip(("channel", "leads_to"), row, strict=True)) for row in rows]
+            output.result({"ok": True, "channels": ways, "about": list(voice.notify.about), "unsent": unsent})
+            return
+        trials = try_channels(voice, channels, now=time.time())
+        output.table("Test messages", ("by", "leads to", "result"), [trial.cells() for trial in trials])
+        ok = all(trial.sent for trial in trials)
+        output.result({"ok": ok, "channels": [vars(trial) for trial in trials]})
+        if not ok:
+            raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -105,6 +105,15 @@ class Lab:
         return [self.root / Path(entry.root).expanduser() for entry in self.settings.recordings]
 
 
+def _stated(path: str | os.PathLike[str] | None) -> str:
+    return os.fspath(path) if path is not None else os.environ.get(LAB_VARIABLE) or "lab"
+
+
+def lab_folder(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return which folder `open_lab_folder` would open, whether or not it is a lab."""
+    return Path(_stated(path)).expanduser().resolve()
+
+
 def open_lab_folder(path: str | os.PathLike[str] | None = None) -> Lab:
     """Open the lab at *path*, else at `$DLC_ASSETS_LAB`, else at ./lab.
 
@@ -113,14 +122,13 @@ def open_lab_folder(path: str | os.PathLike[str] | None = None) -> Lab:
     SettingsError
         The folder is not a lab, or its lab.yaml is wrong.
     """
-    stated = os.fspath(path) if path is not None else os.environ.get(LAB_VARIABLE) or "lab"
-    root = Path(stated).expanduser().resolve()
+    root = lab_folder(path)
     lab = Lab(LabLayout(root))
     if not lab.layout.settings_file.is_file():
         what = "has no lab.yaml" if root.is_dir() else "does not exist"
         raise SettingsError(
             f"{root} is not a lab folder: it {what}. Name the lab with --lab DIR or {LAB_VARIABLE}, or make one with "
-            f"`dlc-assets init {stated}`."
+            f"`dlc-assets init {_stated(path)}`."
         )
     _ = lab.settings  # a lab.yaml that cannot be read is said here, not in the middle of the work
     return lab

@@ -53,8 +53,12 @@ class LabLayout:
         """Return the lock files of all pose tables of *model* or of *session* that were ever made, held or not."""
         return sorted((self.locks / "pose_table").glob(f"{_file_name(f'{model}|{session}')}.lock"))
 
+    @property
+    def failures(self) -> Path:
+        return self.work / "failures"
+
     def failure(self, asset: str, key: str) -> Path:
-        return self.work / "failures" / asset / f"{_file_name(key)}.json"
+        return self.failures / asset / f"{_file_name(key)}.json"
 
     @property
     def attempts(self) -> Path:
@@ -66,7 +70,7 @@ class LabLayout:
     def failures_of(self, key: str) -> list[Path]:
         """Return what went wrong last with *key* in any asset, and with the pose tables of that model or session."""
         names = (key, f"{key}|*", f"*|{key}")
-        return sorted({path for name in names for path in (self.work / "failures").glob(f"*/{_file_name(name)}.json")})
+        return sorted({path for name in names for path in self.failures.glob(f"*/{_file_name(name)}.json")})
 
     def training_work(self, model: str, input_hash: str) -> Path:
         return self.work / "training" / model / input_hash[:12]
@@ -77,6 +81,14 @@ class LabLayout:
     @property
     def index_file(self) -> Path:
         return self.work / "index.sqlite"
+
+    @property
+    def told_file(self) -> Path:
+        return self.work / "notices" / "told.json"
+
+    @property
+    def looked_file(self) -> Path:
+        return self.work / "notices" / "looked.json"
 
     def datasets(self, model: str) -> Path:
         return self.store / "datasets" / model
@@ -171,8 +183,12 @@ class LabLayout:
     def nwb(self) -> Path:
         return self.store / "nwb"
 
+    @property
+    def nwb_manifests(self) -> Path:
+        return self.nwb / ".manifests"
+
     def nwb_manifest(self, session: str) -> Path:
-        return self.nwb / ".manifests" / f"{session}.json"
+        return self.nwb_manifests / f"{session}.json"
 
     def cohort_nwb(self, cohort: str) -> Path:
         return self.nwb / "cohorts" / cohort

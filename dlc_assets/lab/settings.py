@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from datetime import date, datetime
+from datetime import date, datetime, time
+from email.errors import HeaderParseError
+from email.headerregistry import Address
 from functools import cached_property
 from itertools import combinations
 from typing import Annotated, Any, Literal
@@ -12,10 +14,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import parse
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
-from dlc_assets.lab.yaml_settings import StrictSettings
+from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
 
 TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part")
 # What DeepLabCut itself writes beside videos is never a recording.
@@ -342,6 +345,84 @@ class Nwb(StrictSettings):
     keywords: Names = ()
 
 
+def _mail_address(text: str) -> str:
+    try:
+        address = Address(addr_spec=text)
+    except (ValueError, IndexError, HeaderParseError):  # what the parser makes of the different kinds of nonsense
+        address = Address()
+    if not address.domain or not re.fullmatch(r"[^@\s]+@[^@\s]+", text):
+        raise ValueError("expected one e-mail address such as name@example.org, without a name around it")
+    return text
+
+
+def _time_of_day(value: Any) -> Any:
+    if isinstance(value, str) and (found := re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value)):
+        return time(int(found[1]), int(found[2]))
+    if isinstance(value, time):
+        return value
+    raise ValueError('expected a time of day such as "08:00"')
+
+
+def _variable_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        return text
+    # What stands there may be the secret itself.
+    raise PydanticCustomError(
+        UNSHOWN,
+        "expected the name of an environment variable, in letters, digits and _; the secret itself does not belong in lab.yaml",
+    )
+
+
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+MailAddress = Annotated[str, Field(min_length=1), AfterValidator(_mail_address)]
+
+
+class Mail(StrictSettings):
+    """Where mail goes, and through which server. User and password are in environment variables, never in the file."""
+
+    to: Annotated[tuple[MailAddress, ...], BeforeValidator(_one_as_list), Field(min_length=1)]
+    sender: Annotated[MailAddress, Field(alias="from")]
+    host: Name
+    tls: Literal["starttls", "ssl", "none"] = "starttls"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="587 for starttls, 465 for ssl, 25 for none"
+    )
+    user_env: VariableName = "DLC_ASSETS_SMTP_USER"
+    password_env: VariableName = "DLC_ASSETS_SMTP_PASSWORD"
+
+    @property
+    def server_port(self) -> int:
+        return self.port if self.port is not None else {"starttls": 587, "ssl": 465, "none": 25}[self.tls]
+
+
+class Webhook(StrictSettings):
+    """A URL that takes messages. Whoever knows it can write there, so it is in an environment variable, never in the file."""
+
+    url_env: VariableName = "DLC_ASSETS_WEBHOOK_URL"
+    format: Literal["json", "slack", "discord", "teams"] = "json"
+
+
+class Notify(StrictSettings):
+    """Who is told of what."""
+
+    mail: Mail | None = None
+    webhook: Webhook | None = None
+    about: Annotated[tuple[Literal["failures", "stopped", "digest"], ...], BeforeValidator(_one_as_list)] = (
+        "failures",
+        "stopped",
+        "digest",
+    )
+    digest_at: Annotated[time, BeforeValidator(_time_of_day)] = Field(time(8), description="in the lab's time zone")
+    stopped_after: float = Field(3600.0, ge=60, description="s without progress while work is under way or waits")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_no_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (True in value or "on" in value):
+            raise ValueError("the key is `about`, not `on` (which YAML reads as true)")
+        return value
+
+
 class LabSettings(StrictSettings):
     """The whole of lab.yaml."""
 
@@ -365,6 +446,7 @@ class LabSettings(StrictSettings):
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
     nwb: Nwb = Nwb()
+    notify: Notify = Notify()
 
     @field_validator("setups")
     @classmethod
@@ -382,6 +464,6 @@ class LabSettings(StrictSettings):
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
-    def complete(self, time: datetime) -> datetime:
-        """Return *time* with the lab's time zone where it states none."""
-        return time if time.tzinfo is not None else time.replace(tzinfo=self.zone)
+    def complete(self, moment: datetime) -> datetime:
+        """Return *moment* with the lab's time zone where it states none."""
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=self.zone)

@@ -55,6 +55,12 @@ analyze: {{auto: true, since: {today}}}
 #   batch_size: auto
 #   dynamic_cropping: {{threshold: 0.5, margin: 10}}   # look only around where the animal was in the frame before
 # nwb: {{videos: link}}                      # link | copy | leave_out
+# Who is told of failures, of progress that stops, and daily of everything. Passwords and the URL of a webhook are secrets: they go
+# into environment variables, never into this file. `dlc-assets notify --test` tries it.
+# notify:
+#   mail: {{to: [ann@example.org], from: lab@example.org, host: smtp.example.org}}
+#   webhook: {{format: slack}}               # json | slack | discord | teams
+#   digest_at: "08:00"
 # projects: {{openfield: /data/dlc/openfield-Pranav-2018-10-30}}   # DeepLabCut projects that lie elsewhere
 """
 

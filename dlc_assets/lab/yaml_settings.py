@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
+UNSHOWN = "unshown"  # the type of an error whose input may be a secret
 _INT, _MERGE = "tag:yaml.org,2002:int", "tag:yaml.org,2002:merge"
 _UNION_BRANCH = re.compile(r"str|int|float|bool|constrained-\w+|literal\[.*|tuple\[.*|list\[.*|function-.*")
 
@@ -115,6 +116,8 @@ def _line(problem: Any, model: type[BaseModel]) -> str:
         return f'unknown key "{key}".{did_you_mean(str(loc[-1]), known)}{listed}'
     if problem["type"] == "missing":
         return f'the key "{key}" is missing.'
+    if problem["type"] == UNSHOWN:
+        return f"{key}: {problem['msg']}."
     said = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = said if problem["type"] == "value_error" else f"expected {said}"
     return f"{key}: {expected}, got {_shown(problem['input'])}."

@@ -29,7 +29,7 @@ from dlc_assets.state.failures import record_failure
 SENSOR = "sensor"
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # s, before what has vanished twice or more is asked for again
 _WORTH_SAYING = 3  # times that a product's runs vanished
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -171,7 +171,7 @@ def _identity(product: Product) -> str:
 def in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> set[str]:
     """Return the partition keys that unfinished runs of these jobs (or of the UI's own, `__ASSET_JOB`) are making."""
     names = {*job_names, "__ASSET_JOB"}
-    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)) if run.job_name in names]
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if run.job_name in names]
     known = instance.get_dynamic_partitions(SESSION) if runs else []
     return {key for run in runs for key in keys_of_run(run, known)}
 

@@ -25,6 +25,7 @@ from dlc_assets.resources.janitor import end_dead_runs
 from dlc_assets.resources.lab import LabResource
 from dlc_assets.sensors.auto_train import SeenLabels, changed_models
 from dlc_assets.sensors.batches import Requested, in_flight, leave_cancelled, newest_first, room_in_queue
+from dlc_assets.sensors.notices import notices
 from dlc_assets.state.agenda import Agenda
 from dlc_assets.state.attempts import record_deaths
 from dlc_assets.state.behind import Product, evaluations_behind
@@ -296,4 +297,4 @@ def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     return dg.SkipReason(f"{when}: ended {len(ended)} runs whose process was dead" if ended else "no dead run")
 
 
-ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor)
+ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)

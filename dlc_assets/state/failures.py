@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dlc_assets.lab.errors import BusyError, DlcAssetsError, EnvironmentProblem
 from dlc_assets.lab.files import read_json, write_json
@@ -88,7 +89,12 @@ def clear_failure(layout: LabLayout, asset: str, key: str) -> None:
 
 def last_failure(layout: LabLayout, asset: str, key: str) -> RecordedFailure | None:
     """Return what went wrong last with (*asset*, *key*), None when nothing did."""
+    return read_failure(layout.failure(asset, key))
+
+
+def read_failure(file: Path) -> RecordedFailure | None:
+    """Return the failure that *file* keeps, None when it is not there or not one."""
     try:
-        return RecordedFailure(**read_json(layout.failure(asset, key)))
+        return RecordedFailure(**read_json(file))
     except (FileNotFoundError, ValueError, TypeError):
         return None

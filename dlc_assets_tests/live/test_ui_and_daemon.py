@@ -41,7 +41,17 @@ def test_the_ui_answers_with_the_labs_graph_and_its_sensors_are_on(busy_lab: Bus
     assert by_name["trained_model"]["partitionKeys"] == [MODEL]
     assert pose_key(MODEL, ARCHIVE[0]) in by_name["pose_table"]["partitionKeys"]
     assert server.sensors() == dict.fromkeys(
-        ("recordings", "analysis", "export", "models_and_labels", "auto_train", "evaluation", "catalog", "janitor"),
+        (
+            "recordings",
+            "analysis",
+            "export",
+            "models_and_labels",
+            "auto_train",
+            "evaluation",
+            "catalog",
+            "janitor",
+            "notices",
+        ),
         "RUNNING",
     )
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from dlc_assets.cli.output import Output
 from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.launching import RunOutcome
+from dlc_assets.notices.rounds import RunFacts, make_round
+from dlc_assets.notices.stopped import UnfinishedRun
 from dlc_assets_tests.conftest import environment_without_lab, use_lab
 from dlc_assets_tests.graph import small_lab
+from dlc_assets_tests.unit.mail_and_webhook import mail_server, webhook_server
 
 LAB = """\
 name: Smith lab
@@ -385,3 +389,50 @@ def test_brackets_in_names_are_printed_as_they_are(capsys: pytest.CaptureFixture
     output.table("mice [wt]", ["a[b]"], [["c[/d]"]])
     printed = capsys.readouterr().out
     assert all(text in printed for text in ("the lab [m01]", "mice [wt]", "a[b]", "c[/d]"))
+
+
+# --- notify ---------------------------------------------------------------------------------------
+
+
+def test_notify_test_sends_by_each_way_and_says_which_one_failed(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DLC_ASSETS_SMTP_USER", "DLC_ASSETS_SMTP_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    with mail_server() as post, webhook_server() as hook:
+        mail = f"{{to: ann@example.org, from: lab@example.org, host: 127.0.0.1, port: {post.port}, tls: none}}"
+        (lab / "lab.yaml").write_text(f"{LAB}notify:\n  mail: {mail}\n  webhook: {{}}\n")
+        monkeypatch.setenv("DLC_ASSETS_WEBHOOK_URL", hook.url)
+        listed = dlc_assets("notify", "--json")
+        assert (listed.exit_code, post.raw, hook.posts) == (0, [], [])
+        assert [way["channel"] for way in one_object(listed)["channels"]] == ["mail", "webhook"]
+        assert dlc_assets("notify", "--test").exit_code == 0
+        assert (len(post.raw), len(hook.posts)) == (1, 1)
+        hook.status = 500
+        failed = dlc_assets("notify", "--test", "--json")
+    assert failed.exit_code == 1
+    answer = one_object(failed)
+    assert answer["ok"] is False
+    assert [(trial["channel"], trial["sent"]) for trial in answer["channels"]] == [("mail", True), ("webhook", False)]
+    assert "answered 500" in answer["channels"][1]["why"]
+    assert "SECRET" not in listed.output + failed.output
+
+
+def test_notify_without_anybody_to_tell_is_wrong_settings(lab: Path) -> None:
+    result = dlc_assets("notify", "--test", "--json")
+    assert result.exit_code == 2
+    assert "names nobody to be told" in one_object(result)["error"]
+
+
+def test_status_says_what_has_stopped_and_which_messages_were_not_sent(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lab / "lab.yaml").write_text(f"{LAB}notify: {{webhook: {{}}}}\n")
+    monkeypatch.delenv("DLC_ASSETS_WEBHOOK_URL", raising=False)
+    opened = open_lab_folder(lab)
+    silent = UnfinishedRun("1a2b3c4d5e", "analyze", True, since=1.0, last_word=1.0)
+    make_round(opened, RunFacts([silent]), None, now=time.time(), began=time.monotonic(), log=lambda _: None)
+    result = dlc_assets("status", "--json")
+    assert result.exit_code == 0
+    answer = one_object(result)
+    assert "Run 1a2b3c4d (analyze) is under way and has logged nothing" in answer["stopped"][0]
+    assert "1 message could not be sent by webhook" in answer["unsent"][0]
+    assert "DLC_ASSETS_WEBHOOK_URL is not set" in dlc_assets("status").stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -595,3 +595,44 @@ def test_a_lab_is_never_made_where_a_file_is(tmp_path: Path) -> None:
     with pytest.raises(DlcAssetsError, match="is a file"):
         write_new_lab(tmp_path / "lab")
     assert (tmp_path / "lab").read_text() == "notes"
+
+
+# --- notify ---------------------------------------------------------------------------------------
+
+MAIL = "mail: {to: ann@example.org, from: lab@example.org, host: smtp.example.org"
+
+
+def test_who_is_told_is_read_with_its_defaults(tmp_path: Path) -> None:
+    notify = read_lab(tmp_path, f"{LAB}notify: {{{MAIL}}}, webhook: {{format: slack}}, digest_at: 7:30}}").notify
+    assert notify.mail is not None
+    assert notify.mail.to == ("ann@example.org",)
+    assert (notify.mail.tls, notify.mail.server_port) == ("starttls", 587)
+    assert notify.about == ("failures", "stopped", "digest")
+    assert notify.digest_at == time(7, 30)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("{webhok: {}}", 'unknown key "notify.webhok". Did you mean "webhook"?'),
+        ("{webhook: {url: https://hooks.example.org/x}}", 'unknown key "notify.webhook.url". Did you mean "url_env"?'),
+        (f"{{{MAIL}, password: hunter2}}}}", 'Did you mean "password_env"?'),
+        ("{on: [failures]}", "notify: the key is `about`, not `on` (which YAML reads as true)"),
+        ("{about: [failure]}", "notify.about.0: expected 'failures', 'stopped' or 'digest'"),
+        ("{digest_at: 25:00}", 'notify.digest_at: expected a time of day such as "08:00"'),
+        (f"{{{MAIL}, tls: yes}}}}", "notify.mail.tls: expected 'starttls', 'ssl' or 'none'"),
+        (
+            '{mail: {to: "a@b.org\\nBcc: c@d.org", from: l@b.org, host: h}}',
+            "notify.mail.to.0: expected one e-mail address",
+        ),
+        ("{mail: {to: Ann, from: l@b.org, host: h}}", "notify.mail.to.0: expected one e-mail address"),
+    ],
+)
+def test_a_mistake_in_who_is_told_is_said(block: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(tmp_path, f"{LAB}notify: {block}")
+
+
+def test_a_secret_that_stands_where_its_variable_should_be_named_is_not_shown(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"{LAB}notify: {{webhook: {{url_env: https://hooks.example.org/T0SECRET}}}}")
+    assert "notify.webhook.url_env: expected the name of an environment variable" in said
+    assert "T0SECRET" not in said

@@ -1,0 +1,62 @@
+"""How much was made in a period: counted by the times of the manifests, which are written last and stay."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dlc_assets.lab.layout import LabLayout
+from dlc_assets.lab.manifest import NAME
+
+ASSETS = ("session_recordings", "pose_table", "nwb_file", "trained_model")
+
+
+@dataclass
+class Made:
+    """Products that were made in a period, by asset; where not all could be looked at in time, at least so many."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ASSETS, 0))
+    complete: bool = True
+
+
+def made_since(layout: LabLayout, since: float, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> Made:
+    """Count what was made after *since* (unix time), in at most *seconds*."""
+    ends = clock() + seconds
+    made = Made()
+    for asset, manifest in _manifests(layout):
+        if clock() >= ends:
+            made.complete = False
+            break
+        try:
+            made.counts[asset] += manifest.stat().st_mtime > since
+        except OSError:  # a product that is not finished, or was moved to the trash a moment ago
+            continue
+    return made
+
+
+def _manifests(layout: LabLayout) -> Iterator[tuple[str, Path]]:
+    for version in _below(layout.models, 2):
+        yield "trained_model", version / NAME
+    for manifest in _below(layout.nwb_manifests, 1):
+        yield "nwb_file", manifest
+    for session in _below(layout.recordings, 1):
+        yield "session_recordings", session / NAME
+    for poses in _below(layout.poses, 3):
+        yield "pose_table", poses / NAME
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield what lies *depth* levels below *folder*, hidden things left out."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = [entry for entry in listing if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if depth == 1:
+            yield Path(entry.path)
+        else:
+            yield from _below(Path(entry.path), depth - 1)
