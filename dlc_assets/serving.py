@@ -26,6 +26,7 @@ from dagster._utils import find_free_port
 from dlc_assets.lab.errors import EnvironmentProblem
 from dlc_assets.service import GRACE_SECONDS
 
+CODE_SERVER, DAEMON, UI = "dagster", "dagster._daemon", "dagster_webserver"  # the modules that are run
 _LOCATION, _MODULE = "dlc_assets", "dlc_assets.definitions"
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.5
@@ -46,9 +47,9 @@ class _Service:
 
     def start(self) -> None:
         # In a process group of its own: Ctrl-C is for this process, which ends the services in the right order.
-        alone: dict[str, Any] = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"process_group": 0}
-        )
+        alone: dict[str, Any] = {"process_group": 0}
+        if sys.platform == "win32":
+            alone = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dlc_assets.service", self.module, *self.arguments], stdin=subprocess.PIPE, **alone
         )
@@ -96,11 +97,11 @@ def serve(port: int, log: Callable[[str], None]) -> None:
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
         where = [text for name, value in address.items() for text in (f"--{name}", str(value))]
         code = _Service(
-            "code server", "dagster", ["api", "grpc", *where, "-m", _MODULE, "--location-name", _LOCATION]
+            "code server", CODE_SERVER, ["api", "grpc", *where, "-m", _MODULE, "--location-name", _LOCATION]
         )
         others = [
-            _Service("daemon", "dagster._daemon", ["run", "-w", str(workspace)]),
-            _Service("UI", "dagster_webserver", ["-w", str(workspace), "-h", _HOST, "-p", str(port)]),
+            _Service("daemon", DAEMON, ["run", "-w", str(workspace)]),
+            _Service("UI", UI, ["-w", str(workspace), "-h", _HOST, "-p", str(port)]),
         ]
         try:
             code.start()
@@ -162,9 +163,7 @@ def _address(place: Path) -> dict[str, Any]:
 def _stopped_by_signals() -> Iterator[threading.Event]:
     """Give an event that SIGINT and SIGTERM set, also where a script's `&` has made this process ignore the first."""
     stopped = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopped
     finally:

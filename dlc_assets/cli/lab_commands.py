@@ -150,6 +150,7 @@ def dev(
     """Start the Dagster UI and daemon for the lab on 127.0.0.1, sensors on."""
     with speaking(False) as output:
         opened = open_lab_folder(lab)
+        from dlc_assets.lab.leftovers import remove_leftovers
         from dlc_assets.resources.instance import open_instance
         from dlc_assets.resources.janitor import end_dead_runs
         from dlc_assets.resources.known_outputs import report_known_outputs
@@ -157,6 +158,7 @@ def dev(
 
         with open_instance(opened, output.log) as instance:
             end_dead_runs(instance, opened.layout, output.log)
+            remove_leftovers(opened.layout, output.log)
             report_known_outputs(instance, opened, output.log)  # of a lab that was moved, or filled by another instance
         output.say(f"The lab {opened.root} at http://127.0.0.1:{port} (stop with Ctrl-C)")
         sys.stdout.flush()
