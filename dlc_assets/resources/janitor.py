@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 import dagster as dg
-from dagster import DagsterEventType
 
 from dlc_assets.executors import HOST_TAG
 from dlc_assets.lab.layout import LabLayout
@@ -57,10 +56,10 @@ def _is_dead(instance: dg.DagsterInstance, layout: LabLayout, run_id: str) -> bo
     if lock.exists():
         return not is_held(lock)
     # A command's run has its lock before it exists, so this one was launched by the daemon.
-    asked = _newest(instance, run_id, DagsterEventType.RUN_STARTING)
+    asked = _newest(instance, run_id, dg.DagsterEventType.RUN_STARTING)
     if asked is None:
         return False
-    for entry in instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event
         pid = None if event is None else event.engine_event_data.metadata.get("pid")
         if pid is not None and entry.timestamp >= asked:
@@ -68,7 +67,7 @@ def _is_dead(instance: dg.DagsterInstance, layout: LabLayout, run_id: str) -> bo
     return time.time() - asked > _STARTING_SECONDS
 
 
-def _newest(instance: dg.DagsterInstance, run_id: str, kind: DagsterEventType) -> float | None:
+def _newest(instance: dg.DagsterInstance, run_id: str, kind: dg.DagsterEventType) -> float | None:
     """Return the unix time of the run's newest event of a *kind*."""
     return max((entry.timestamp for entry in instance.all_logs(run_id, of_type=kind)), default=None)
 
