@@ -20,8 +20,11 @@ from dagster._core.executor.multiprocess import MultiprocessExecutor
 
 from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.lab.locks import held_by_this_process, hold
+from dlc_assets.lab.processes import end_with_parent
 
 GPU_POOL = "gpu"
+# A run whose code server dies has so long to end its steps and to say so to the instance.
+_GRACE_SECONDS = 20.0
 HOST_TAG, PROCESS_TAG = "dlc_assets/host", "dlc_assets/process"
 
 
@@ -37,6 +40,7 @@ class LabExecutor(MultiprocessExecutor):
     """
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        end_with_parent(grace_seconds=_GRACE_SECONDS)
         run_id = plan_context.run_id
         lock = open_lab_folder().layout.lock("run", run_id)
         if held_by_this_process(lock):  # a command took it before the run existed

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from dlc_assets.assets import previews
 from dlc_assets.assets.export import Videos
-from dlc_assets.assets.reporting import die_with_parent, failing_clearly
+from dlc_assets.assets.reporting import failing_clearly
 from dlc_assets.inference.frozen_poses import cohort_files
 from dlc_assets.lab.cohorts import cohorts, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, SettingsError
@@ -33,7 +33,6 @@ class CohortExportConfig(dg.Config):
 @dg.op(description="Write the NWB files of a frozen cohort, each session with the poses that it was frozen with.")
 def write_cohort_nwb(context: dg.OpExecutionContext, config: CohortExportConfig, lab: LabResource) -> None:
     """Write a file a session; after a failure go on with the next one, and fail at the end."""
-    die_with_parent()
     opened = lab.open()
     with failing_clearly():
         cohort = find_cohort(opened.layout, config.cohort or _only_cohort(opened))

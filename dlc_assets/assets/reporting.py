@@ -6,13 +6,10 @@ input provenance that Dagster itself would write, since a normal output of a ran
 
 from __future__ import annotations
 
-import os
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from multiprocessing import connection, parent_process
 from typing import Any
 
 import dagster as dg
@@ -73,7 +70,6 @@ def make_partitions(
     retried
         The sensors try again what failed through no fault of its own, and what its process died over (`state.failures`).
     """
-    die_with_parent()
     asset = context.asset_key.to_user_string()
     keys = list(context.partition_keys)
     if not keys:
@@ -193,19 +189,3 @@ def _tags(context: dg.AssetExecutionContext, made: Made, pointers: Mapping[dg.As
         tags[get_input_data_version_tag(key)] = made.inputs.get(key.to_user_string(), "INITIAL")
         tags[get_input_event_pointer_tag(key)] = str(pointers[key]) if key in pointers else "NULL"
     return tags
-
-
-_watching = threading.Lock()
-
-
-def die_with_parent() -> None:
-    """End this step's process when the run's process dies: a killed run must not leave a step that computes on unseen."""
-    parent = parent_process()
-    if parent is None or not _watching.acquire(blocking=False):
-        return  # the step runs in the run's own process, or is watched already
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(70)
-
-    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()

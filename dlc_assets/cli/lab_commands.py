@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections import Counter
 import time
@@ -217,20 +215,19 @@ def dev(
     """Start the Dagster UI and daemon for the lab on 127.0.0.1, sensors on."""
     with speaking(False) as output:
         opened = open_lab_folder(lab)
-        from dlc_assets.resources.instance import open_instance, shipped_file
+        from dlc_assets.lab.leftovers import remove_leftovers
+        from dlc_assets.resources.instance import open_instance
         from dlc_assets.resources.janitor import end_dead_runs
         from dlc_assets.resources.known_outputs import report_known_outputs
+        from dlc_assets.serving import serve
 
         with open_instance(opened, output.log) as instance:
             end_dead_runs(instance, opened.layout, output.log)
+            remove_leftovers(opened.layout, output.log)
             report_known_outputs(instance, opened, output.log)  # of a lab that was moved, or filled by another instance
         output.say(f"The lab {opened.root} at http://127.0.0.1:{port} (stop with Ctrl-C)")
-        workspace = str(shipped_file("workspace.yaml"))
-        command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
         sys.stdout.flush()
-        # A script's `&` makes its children ignore SIGINT, and Dagster then ignores SIGTERM as well: nothing would stop it.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.execv(command[0], command)
+        serve(port, output.log)
 
 
 @app.command()

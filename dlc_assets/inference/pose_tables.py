@@ -223,15 +223,16 @@ def estimate_session(
         )
         folder = lab.layout.pose_folder(model, version.version, session_key)
         existing = read_manifest(folder)
+        work = lab.layout.pose_work(version.model, version.version, session_key)
         if existing is not None and not recompute and existing.input_hash == manifest.input_hash:
             log(f"{session_key}: its poses by {version} are up to date")
+            shutil.rmtree(work, ignore_errors=True)  # of an analysis that was killed once its table was in place
             return existing, False
         snapshot = overrides.get("snapshot")
         _parts(lab, session, recordings[0])  # says what has changed since it was probed
         estimator, why = estimators.chosen(
             lab, version, snapshot, lambda frames: clips_around(lab, session, recordings[0], frames, log), log
         )
-        work = lab.layout.pose_work(version.model, version.version, session_key)
         if recompute:
             shutil.rmtree(work, ignore_errors=True)
         rows = [

@@ -9,10 +9,11 @@ import os
 import re
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,26 @@ from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem
 
 _BLOCK = 1 << 22
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial(.*)")  # what `_beside` makes
+# What `_beside` makes: the host, the process and chance tell apart who writes at the same time.
+_PARTIAL = re.compile(r"\.(.+)\.([0-9a-f]{4})([0-9a-f]{6,})([0-9a-f]{4})\.partial(.*)")
 _NOTHING_FREE = 1 << 16  # bytes; less cannot be had in one piece on every file system
 
 
 def _beside(final: Path) -> Path:
-    """Return a hidden name beside *final*: same folder (so that a rename is atomic), same suffix."""
-    return final.with_name(f".{final.stem}.{secrets.token_hex(4)}.partial{final.suffix}")
+    """Return a hidden name beside *final*: same folder (so that a rename is atomic), same suffix; it says who writes."""
+    writer = f"{_this_host()}{os.getpid():06x}{secrets.token_hex(2)}"
+    return final.with_name(f".{final.stem}.{writer}.partial{final.suffix}")
+
+
+def writer_here(path: Path) -> int | None:
+    """Return the process of this host that writes *path*, or did when it died; None where the name is no unfinished file's."""
+    hidden = _PARTIAL.fullmatch(path.name)
+    return int(hidden[3], 16) if hidden is not None and hidden[2] == _this_host() else None
+
+
+@cache
+def _this_host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
 
 
 @contextmanager
@@ -65,7 +79,7 @@ def _is_for_want_of_space(error: BaseException, place: Path) -> bool:
 def _meant(place: Path) -> Path:
     """Return the final name of a file that is written under a hidden one."""
     hidden = _PARTIAL.fullmatch(place.name)
-    return place if hidden is None else _meant(place.with_name(hidden[1] + hidden[2]))
+    return place if hidden is None else _meant(place.with_name(hidden[1] + hidden[5]))
 
 
 def _free(place: Path) -> int | None:

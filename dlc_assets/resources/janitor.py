@@ -1,7 +1,8 @@
 """Ending the runs whose process is dead and freeing what they hold, so that nothing waits for ever behind them.
 
 A run holds a file lock while its process lives (`executors.LabExecutor`), and a command takes it before its run exists. Only
-runs whose lock is free, on the host that they ran on, are ended: a run of another machine is never touched from here.
+runs whose lock is free, on the host that they ran on, are ended: a run of another machine is never touched from here. A run of the
+daemon whose process has no lock yet, since it is still loading, is known by the process that it has reported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import dagster as dg
 from dlc_assets.executors import HOST_TAG
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.locks import is_held
+from dlc_assets.lab.processes import is_alive
 
 _ALIVE = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -24,6 +26,8 @@ _ALIVE = [
 ]
 # A run gives up its lock a moment before its last event is stored, and makes the lock's file a moment before it holds it.
 _GRACE_SECONDS = 2.0
+# From when the daemon asks for a process until the process reports itself: the code server starts it at once, or is dead.
+_STARTING_SECONDS = 60.0
 _MESSAGE = "The process of this run died (killed, or the machine went down). What it had finished is kept; run it again to go on."
 
 
@@ -31,15 +35,15 @@ def end_dead_runs(instance: dg.DagsterInstance, layout: LabLayout, log: Callable
     """End every run of this host whose process is dead, free its pool slots, and return the run ids."""
     ended = []
     alive = instance.get_runs(dg.RunsFilter(statuses=_ALIVE, tags={HOST_TAG: socket.gethostname()}))
-    suspects = [run for run in alive if _lock_is_free(layout, run.run_id)]
+    suspects = [run for run in alive if _is_dead(instance, layout, run.run_id)]
     if suspects:
         time.sleep(_GRACE_SECONDS)
     for run in suspects:
-        if not _lock_is_free(layout, run.run_id):
+        if not _is_dead(instance, layout, run.run_id):
             continue
         fresh = instance.get_run_by_id(run.run_id)
-        if fresh is None or fresh.is_finished:
-            continue  # it ended between the listing and the look at its lock
+        if fresh is None or fresh.status not in _ALIVE:
+            continue  # it ended, or went back into the queue, between the listing and the look at its lock
         instance.report_run_failed(fresh, _MESSAGE)
         ended.append(run.run_id)
         log(f"run {run.run_id} ({run.job_name}): its process is dead; it is marked failed and its slots are free")
@@ -47,9 +51,25 @@ def end_dead_runs(instance: dg.DagsterInstance, layout: LabLayout, log: Callable
     return ended
 
 
-def _lock_is_free(layout: LabLayout, run_id: str) -> bool:
+def _is_dead(instance: dg.DagsterInstance, layout: LabLayout, run_id: str) -> bool:
     lock = layout.lock("run", run_id)
-    return lock.exists() and not is_held(lock)
+    if lock.exists():
+        return not is_held(lock)
+    # A command's run has its lock before it exists, so this one was launched by the daemon.
+    asked = _newest(instance, run_id, dg.DagsterEventType.RUN_STARTING)
+    if asked is None:
+        return False
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        event = entry.dagster_event
+        pid = None if event is None else event.engine_event_data.metadata.get("pid")
+        if pid is not None and entry.timestamp >= asked:
+            return not is_alive(int(str(pid.value)))
+    return time.time() - asked > _STARTING_SECONDS
+
+
+def _newest(instance: dg.DagsterInstance, run_id: str, kind: dg.DagsterEventType) -> float | None:
+    """Return the unix time of the run's newest event of a *kind*."""
+    return max((entry.timestamp for entry in instance.all_logs(run_id, of_type=kind)), default=None)
 
 
 def _free_slots(instance: dg.DagsterInstance) -> None:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from dlc_assets.lab.lab import Lab, open_lab_folder
+from dlc_assets.lab.processes import end_with_parent
 
 
 class LabResource(dg.ConfigurableResource):
@@ -14,5 +15,6 @@ class LabResource(dg.ConfigurableResource):
     path: str = ""
 
     def open(self) -> Lab:
-        """Open the lab and read its lab.yaml."""
+        """Open the lab and read its lab.yaml. A step, whose first act this is, ends with its run's process from here on."""
+        end_with_parent()
         return open_lab_folder(self.path or None)

@@ -26,6 +26,7 @@ from dlc_assets.resources.lab import LabResource
 from dlc_assets.sensors.auto_train import SeenLabels, changed_models
 from dlc_assets.sensors.batches import Requested, in_flight, leave_cancelled, newest_first, room_in_queue
 from dlc_assets.sensors.notices import notices
+from dlc_assets.sensors.sweeping import LookedThrough
 from dlc_assets.state.agenda import Agenda
 from dlc_assets.state.attempts import record_deaths
 from dlc_assets.state.behind import Product, evaluations_behind
@@ -286,15 +287,19 @@ def catalog(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     minimum_interval_seconds=_NOW_AND_THEN,
     default_status=_ON,
     asset_selection=None,
-    description="Ends runs whose process died and frees what they held.",
+    description="Ends runs whose process died, frees what they held, and removes what was being written at a crash.",
 )
 def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
-    """Dead runs are ended, so that the next ones can go on."""
-    layout = lab.open().layout
-    ended = end_dead_runs(context.instance, layout, context.log.info)
-    record_deaths(layout, context.log.warning)
+    """Dead runs are ended, so that the next ones can go on; what was being written at a crash is removed."""
+    opened = lab.open()
+    ended = end_dead_runs(context.instance, opened.layout, context.log.info)
+    record_deaths(opened.layout, context.log.warning)
+    looked = LookedThrough.from_cursor(context.cursor)
+    if looked.is_due(context.instance, time.time()):
+        looked.look(opened.layout, context.log.info)
     when = datetime.now().isoformat(timespec="seconds")
-    return dg.SkipReason(f"{when}: ended {len(ended)} runs whose process was dead" if ended else "no dead run")
+    said = f"{when}: ended {len(ended)} runs whose process was dead" if ended else "no dead run"
+    return dg.SensorResult(skip_reason=said, cursor=looked.to_cursor())
 
 
 ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)

