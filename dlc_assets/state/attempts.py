@@ -17,6 +17,7 @@ from pathlib import Path
 from dlc_assets.lab.files import read_json, write_json
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.locks import is_held
+from dlc_assets.lab.processes import is_alive
 from dlc_assets.state.failures import record_failure
 
 _DIED = (
@@ -92,12 +93,4 @@ def _is_dead(layout: LabLayout, attempt: _Attempt) -> bool:
     if attempt.host != socket.gethostname() or attempt.pid == os.getpid():
         return False
     lock = layout.lock("run", attempt.run_id)
-    if lock.exists():
-        return not is_held(lock)
-    try:
-        os.kill(attempt.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return not is_held(lock) if lock.exists() else not is_alive(attempt.pid)
