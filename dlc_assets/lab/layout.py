@@ -68,8 +68,8 @@ class LabLayout:
         return self.work / "poses" / model / version / session
 
     @property
-    def discovery_file(self) -> Path:
-        return self.work / "discovery.json"
+    def index_file(self) -> Path:
+        return self.work / "index.sqlite"
 
     def datasets(self, model: str) -> Path:
         return self.store / "datasets" / model

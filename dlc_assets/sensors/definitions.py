@@ -20,9 +20,9 @@ from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.lab import Lab
 from dlc_assets.partitions import MODEL, SESSION, KeyRange, add_keys, contiguous_ranges
 from dlc_assets.recordings.discovery import Discovery, discover
+from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.recordings.info import read_session_info
 from dlc_assets.recordings.session_recordings import day_of
-from dlc_assets.recordings.settling import settled_sessions
 from dlc_assets.resources.janitor import end_dead_runs
 from dlc_assets.resources.lab import LabResource
 from dlc_assets.sensors.auto_train import SeenLabels, changed_models
@@ -65,7 +65,9 @@ def recordings(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     discovery = discover(opened)
     for problem in discovery.all_problems:
         context.log.warning(problem)
-    settled = settled_sessions(opened, discovery)
+    with RecordingIndex.opened(opened) as index:
+        _warn(context, index.look().warnings)
+        settled = [key for key in index.settled() if key in discovery.sessions]
     new = add_keys(context.instance, SESSION, settled)
     behind = {product.key: product for product in _recordings_behind(opened, discovery, settled)}
     requested = Requested.from_cursor(context.cursor)

