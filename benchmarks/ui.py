@@ -39,7 +39,9 @@ from dlc_assets.lab.lab import LAB_VARIABLE
 from dlc_assets.resources.instance import shipped_file
 
 GLANCE_S, LOOK_S = 2.0, 5.0  # the slowest of the rounds after the first
-FIRST_S = 15.0  # the first answer of all: the server has read nothing yet, and Dagster's summary of partitions is made in it
+FIRST_S = (
+    15.0  # the first answer of all: the server has read nothing yet, and Dagster's summary of partitions is made in it
+)
 MEMORY_MB = 1500.0  # of the server's process
 POSTGRES = "DLC_ASSETS_POSTGRES_URL"
 
@@ -102,7 +104,9 @@ _RUNS = """query { runsFeedOrError(limit: 30, view: ROOTS, filter: {}) { ... on 
   ... on Run { assetSelection { path } canTerminate } } } } runsFeedCountOrError(view: RUNS) { ... on RunsFeedCount { count } } }"""
 _AUTOMATION = """query ($at: RepositorySelector!) { sensorsOrError(repositorySelector: $at) { ... on Sensors { results {
   name sensorState { status ticks(limit: 1) { status timestamp } } nextTick { timestamp } } } } }"""
-_CATALOG = """query { assetRecordsOrError(limit: 1000) { ... on AssetRecordConnection { assets { id key { path } } } } }"""
+_CATALOG = (
+    """query { assetRecordsOrError(limit: 1000) { ... on AssetRecordConnection { assets { id key { path } } } } }"""
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,9 @@ def questions(sessions: Sequence[str], models: Sequence[str]) -> list[Question]:
         Question("pose_table, newest", _NEWEST, about("pose_table"), GLANCE_S),
         Question("pose_table, partitions", _PARTITIONS, about("pose_table"), LOOK_S),
         Question("pose_table, one partition", _PARTITION, about("pose_table", partition=task), LOOK_S),
-        Question("pose_table, one partition out of date", _PARTITION_STALE, about("pose_table", partition=task), LOOK_S),
+        Question(
+            "pose_table, one partition out of date", _PARTITION_STALE, about("pose_table", partition=task), LOOK_S
+        ),
         Question("session_recordings, partitions", _PARTITIONS, about("session_recordings"), LOOK_S),
         Question("nwb_file, partitions", _PARTITIONS, about("nwb_file"), LOOK_S),
         Question("nwb_file, one partition out of date", _PARTITION_STALE, about("nwb_file", partition=one), LOOK_S),
@@ -230,7 +236,10 @@ class WebServer:
             raise RuntimeError("the server was not started")
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return {"webserver": _peak_mb(pid), "code server": max((_peak_mb(int(child)) for child in children), default=0.0)}
+        return {
+            "webserver": _peak_mb(pid),
+            "code server": max((_peak_mb(int(child)) for child in children), default=0.0),
+        }
 
 
 def _peak_mb(pid: int) -> float:
@@ -306,7 +315,9 @@ def postgres_instance() -> Iterator[dict[str, str]]:
         name = f"dlc_assets_ui_{uuid.uuid4().hex[:12]}"
         home = Path(place) / "instance"
         home.mkdir()
-        shutil.copyfile(shipped_file("dagster.yaml").parent / "deploy" / "postgres" / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(
+            shipped_file("dagster.yaml").parent / "deploy" / "postgres" / "dagster.yaml", home / "dagster.yaml"
+        )
         try:
             with admin.connect() as connection:
                 connection.exec_driver_sql(f'create database "{name}"')
@@ -323,22 +334,21 @@ def run(
     folder: Path, *, storage: str, sessions: int, models: int, rounds: int, pages: bool, pictures: Path | None = None
 ) -> dict[str, Any]:
     """Fill the instance of the lab in *folder*, ask the server every question, and compare with the limits."""
-    with environment() if storage == "sqlite" else postgres_instance() as stated:
-        with environment(**(stated or {})):
-            lab = write_lab(folder, models)
-            os.environ[LAB_VARIABLE] = str(lab.root)
-            say(f"{sessions} sessions, {models} models on {storage}: filling the instance")
-            filled = fill(lab, sessions, models)
-            keys, names = session_keys(sessions), model_names(models)
-            asked = questions(keys, names)
-            on = machine()
-            with WebServer(folder / "webserver.log") as server:
-                answers = ask_all(server, asked, rounds)
-                memory = server.peak_memory_mb()
-                opened: dict[str, PageTimes] = {}
-                if pages:
-                    opened = open_pages(server.url, names[0], keys[len(keys) // 5], say=say, pictures=pictures)
-                memory_with_pages = server.peak_memory_mb()
+    with environment() if storage == "sqlite" else postgres_instance() as stated, environment(**(stated or {})):
+        lab = write_lab(folder, models)
+        os.environ[LAB_VARIABLE] = str(lab.root)
+        say(f"{sessions} sessions, {models} models on {storage}: filling the instance")
+        filled = fill(lab, sessions, models)
+        keys, names = session_keys(sessions), model_names(models)
+        asked = questions(keys, names)
+        on = machine()
+        with WebServer(folder / "webserver.log") as server:
+            answers = ask_all(server, asked, rounds)
+            memory = server.peak_memory_mb()
+            opened: dict[str, PageTimes] = {}
+            if pages:
+                opened = open_pages(server.url, names[0], keys[len(keys) // 5], say=say, pictures=pictures)
+            memory_with_pages = server.peak_memory_mb()
     seconds = {name: of.facts() for name, of in answers.items()}
     facts = {
         "storage": storage,

@@ -21,7 +21,12 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent, DagsterEventType, StepMaterializationData
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventType,
+    StepMaterializationData,
+)
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
@@ -103,7 +108,9 @@ class EventWriter:
         events, self._waiting = self._waiting, []
         if not events:
             return
-        if isinstance(self.storage, SqliteEventLogStorage):  # which keeps a file for each run, beside the index over all
+        if isinstance(
+            self.storage, SqliteEventLogStorage
+        ):  # which keeps a file for each run, beside the index over all
             self._store_by_run(events)
         statements = [self.storage.prepare_insert_event(event) for event in events]
         with self.storage.index_transaction() as connection:
@@ -283,7 +290,9 @@ class _Past:
                 check_name=name,
                 passed=passed,
                 severity=dg.AssetCheckSeverity.WARN,
-                description="nothing odd was found" if passed else "top: bodypart3 is below the p-cutoff in 57% of the frames.",
+                description="nothing odd was found"
+                if passed
+                else "top: bodypart3 is below the p-cutoff in 57% of the frames.",
                 metadata={} if passed else {"all": dg.MetadataValue.json(["top: bodypart3 is below the p-cutoff."])},
                 partition=key,
             )

@@ -11,7 +11,7 @@ from dlc_assets.checks import outcomes
 from dlc_assets.lab.errors import NotFoundError, did_you_mean
 from dlc_assets.lab.locks import hold
 from dlc_assets.partitions import sessions
-from dlc_assets.recordings.discovery import discover
+from dlc_assets.recordings.discovery import find_sessions
 from dlc_assets.recordings.info import SessionInfo, read_session_info, read_times
 from dlc_assets.recordings.session_recordings import record_session, session_inputs
 from dlc_assets.resources.lab import LabResource
@@ -52,7 +52,7 @@ def session_recordings(
     A recording that cannot be read is named by the check `recordings_readable`; the session's others are used.
     """
     opened = lab.open()
-    found = discover(opened).sessions
+    found = find_sessions(opened, context.partition_keys)
 
     def make(key: str) -> Made:
         session = found.get(key)

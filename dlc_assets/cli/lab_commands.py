@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +117,9 @@ def status(
                 [(p.asset, p.key, p.state, p.why) for p in shown],
             )
             if len(shown) < len(listed):
-                output.say(f"{len(listed) - len(shown)} more are not up to date: `dlc-assets status --all` lists everything.")
+                output.say(
+                    f"{len(listed) - len(shown)} more are not up to date: `dlc-assets status --all` lists everything."
+                )
         elif state.products:
             output.say("Everything is up to date.")
         else:

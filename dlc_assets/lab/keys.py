@@ -8,6 +8,9 @@ import unicodedata
 from dlc_assets.lab.errors import SettingsError
 
 MODEL_KEY = re.compile(r"[a-z0-9][a-z0-9-]*")
+# File systems allow 255 bytes in a name. The longest of a session, <model>__<key>.json while it is written, adds 60 and the model's.
+LONGEST_SESSION_KEY = 150
+LONGEST_RECORDING_NAME = 120
 
 
 def check_model_key(name: str) -> str:
@@ -40,9 +43,37 @@ def label_for_archive(source_name: str, what: str) -> str:
 
 
 def session_key(subject: str | None, session: str) -> str:
-    """Return ``sub-<subject>_ses-<session>``, or ``ses-<session>`` without a subject."""
+    """Return ``sub-<subject>_ses-<session>``, or ``ses-<session>`` without a subject.
+
+    Raises
+    ------
+    SettingsError
+        A name that has a slash, or no letter or digit; or names too long for the names of files.
+    """
     ses = f"ses-{label_for_archive(session, 'session')}"
-    return ses if subject is None else f"sub-{label_for_archive(subject, 'subject')}_{ses}"
+    key = ses if subject is None else f"sub-{label_for_archive(subject, 'subject')}_{ses}"
+    return _not_too_long(key, LONGEST_SESSION_KEY, "names of subject and session make the session key")
+
+
+def recording_name(*names: str) -> str:
+    """Return the name of a recording from its camera's and, where a camera has several, the trial's or recording's own.
+
+    Raises
+    ------
+    SettingsError
+        As `session_key`.
+    """
+    name = "_".join(label_for_archive(name, "recording") for name in names)
+    return _not_too_long(name, LONGEST_RECORDING_NAME, "names of camera and recording make the recording's name")
+
+
+def _not_too_long(name: str, most: int, what: str) -> str:
+    size = len(name.encode())
+    if size > most:
+        raise SettingsError(
+            f'the {what} "{name[:30]}...{name[-10:]}", of {size} bytes; names of files have room for {most}. Shorten the names.'
+        )
+    return name
 
 
 def split_session_key(key: str) -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import unicodedata
 from datetime import date, datetime, time
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -12,7 +13,6 @@ from itertools import combinations
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-import parse
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -21,8 +21,9 @@ from dlc_assets.lab.keys import MODEL_KEY
 from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
 
 TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part")
-# What DeepLabCut itself writes beside videos is never a recording.
-OWN_OUTPUTS = ("*_labeled.*", "*DLC_*", "*DeepCut_*")
+# What DeepLabCut itself writes beside videos is never a recording. Its scorers' names begin with DLC_ (DeepCut_ before 2.1), and so
+# do the ends of `_full`, `_id_labeled`, `_bp_labeled` and `_DLC_3D` videos; those of its model zoo do not, but are labeled or adapted.
+OWN_OUTPUTS = ("*_labeled.*", "*_labeled_before_adapt.*", "*_labeled_after_adapt.*", "*DLC_*", "*DeepCut_*")
 
 
 def _number_as_text(value: Any) -> Any:
@@ -44,9 +45,16 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def composed(text: str) -> str:
+    """Return *text* in Unicode's composed form: macOS writes the same name decomposed."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 Name = Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_one_as_list)]
 Tags = dict[Name, str | int | float | bool]
+# What tells that a file is whole: unchanged for a while, a file beside it, or its name (written under another one first).
+FinishedSignal = Literal["quiet", "done_file", "renamed"]
 
 
 class RecordingTemplate(StrictSettings):
@@ -56,6 +64,8 @@ class RecordingTemplate(StrictSettings):
     template: Name
     camera: Name | None = Field(None, description="the camera's name where the template has no {camera}")
     ignore: Names = ()
+    finished: Annotated[tuple[FinishedSignal, ...], BeforeValidator(_one_as_list), Field(min_length=1)] = ("quiet",)
+    follow_links: bool = Field(False, description="whether symbolic links may lead out of the root")
 
     @field_validator("template")
     @classmethod
@@ -80,27 +90,44 @@ class RecordingTemplate(StrictSettings):
         return self
 
     @cached_property
-    def _parser(self) -> parse.Parser:
-        def segment(text: str) -> str:
-            return text
+    def _pattern(self) -> re.Pattern[str]:
+        """Return the template as an expression: a field is as short as can be within a ``/``, and the same wherever it stands."""
+        pieces = re.split(r"\{([^}]*)\}", composed(self.template))
+        known: set[str] = set()
+        expression = re.escape(pieces[0])
+        for field, literal in zip(pieces[1::2], pieces[2::2], strict=True):
+            expression += f"(?P={field})" if field in known else f"(?P<{field}>[^/]+?)"
+            expression += re.escape(literal)
+            known.add(field)
+        return re.compile(expression)
 
-        segment.pattern = r"[^/]+?"  # type: ignore[attr-defined]  # how parse takes a custom type
-        typed = re.sub(r"\{([^}]*)\}", r"{\1:segment}", self.template)
-        return parse.compile(typed, {"segment": segment}, case_sensitive=True)
+    @cached_property
+    def _ignored_names(self) -> re.Pattern[str]:
+        return _any_of((*self.ignore, *OWN_OUTPUTS))
+
+    @cached_property
+    def _ignored_paths(self) -> re.Pattern[str]:
+        return _any_of(self.ignore)
 
     def match(self, relative: str) -> dict[str, str] | None:
-        """Return the fields of a path relative to the root (``/`` between folders), or None if it does not match."""
-        found = self._parser.parse(relative)
+        """Return the fields of a path relative to the root (``/`` between folders), or None if it does not match.
+
+        Names are compared, and given, in Unicode's composed form.
+        """
+        found = self._pattern.fullmatch(composed(relative))
         if found is None:
             return None
-        return {"camera": self.camera, **found.named} if self.camera else dict(found.named)
+        return {"camera": composed(self.camera), **found.groupdict()} if self.camera else found.groupdict()
 
     def ignores(self, relative: str) -> bool:
         """Say whether *relative* is ignored: by `ignore`, or because DeepLabCut wrote it."""
-        name = relative.rsplit("/", 1)[-1]
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in (*self.ignore, *OWN_OUTPUTS)):
-            return True
-        return any(fnmatch.fnmatchcase(relative, pattern) for pattern in self.ignore)
+        path = composed(relative)
+        name = path.rsplit("/", 1)[-1]
+        return bool(self._ignored_names.match(name) or (self.ignore and self._ignored_paths.match(path)))
+
+
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(composed(pattern)) for pattern in patterns))
 
 
 class Device(StrictSettings):
@@ -431,6 +458,8 @@ class LabSettings(StrictSettings):
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     experimenters: Names = ()
     recordings: tuple[RecordingTemplate, ...] = ()
+    expect: Names = Field((), description="cameras that each session waits for")
+    expect_timeout: float = Field(3600.0, ge=0, description="seconds after which a session waits for them no longer")
     devices: dict[Name, Device] = Field(default_factory=dict)
     setups: dict[Name, tuple[Setup, ...]] = Field(default_factory=dict)
     subjects: dict[Name, Subject] = Field(default_factory=dict)
@@ -459,6 +488,17 @@ class LabSettings(StrictSettings):
                         "on a day. Give the first an `until` before the `from` of the second"
                     )
         return setups
+
+    @model_validator(mode="after")
+    def _expected_cameras_are_known(self) -> LabSettings:
+        known = {*self.devices, *(entry.camera for entry in self.recordings if entry.camera is not None)}
+        for camera in self.expect if self.devices else ():
+            if camera not in known:
+                raise ValueError(
+                    f'expect: there is no camera "{camera}" among devices.{did_you_mean(camera, known)} Sessions would wait '
+                    f"for it in vain. Devices: {', '.join(self.devices)}"
+                )
+        return self
 
     @property
     def zone(self) -> ZoneInfo:

@@ -12,7 +12,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import is_held
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.lab.trash import TrashEntry, move_to_trash
-from dlc_assets.recordings.discovery import discover
+from dlc_assets.recordings.discovery import find_sessions
 from dlc_assets.recordings.info import read_session_info
 
 
@@ -42,7 +42,7 @@ def remove_session(
 
 def refuse_while_session_used(lab: Lab, session: str) -> None:
     """Raise a BusyError that says why *session* cannot be removed; see `remove_session`."""
-    found = discover(lab).sessions.get(session)
+    found = find_sessions(lab, [session]).get(session)
     if found is not None:
         raise BusyError(
             f"the session {session} is kept: its video {found.files[0].path} is there, and the next scan would bring it back. "

@@ -14,6 +14,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -22,6 +23,7 @@ import dagster as dg
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.lab import Lab
 from dlc_assets.partitions import SESSION, KeyRange, keys_of_run
+from dlc_assets.recordings.index_file import transaction
 from dlc_assets.resources.run_launcher import ASKED_BY_TAG
 from dlc_assets.state.behind import Product
 from dlc_assets.state.failures import record_failure
@@ -79,15 +81,15 @@ class Requested:
         lost = database.execute(
             "select key, before from asked where sensor = ? and tick > ?", (sensor, tick)
         ).fetchall()
-        for key, before in lost:
-            if before is None:
-                database.execute("delete from asked where sensor = ? and key = ?", (sensor, key))
-            else:
-                database.execute(
-                    "update asked set identity = ?, times = ?, at = ?, tick = ?, before = null where sensor = ? and key = ?",
-                    (*json.loads(before), sensor, key),
-                )
-        database.commit()
+        with transaction(database) if lost else nullcontext():
+            for key, before in lost:
+                if before is None:
+                    database.execute("delete from asked where sensor = ? and key = ?", (sensor, key))
+                else:
+                    database.execute(
+                        "update asked set identity = ?, times = ?, at = ?, tick = ?, before = null where sensor = ? and key = ?",
+                        (*json.loads(before), sensor, key),
+                    )
         return cls(database, sensor, tick, float(kept.get("looked", time.time())))
 
     def to_cursor(self, now: float) -> str:
@@ -101,10 +103,10 @@ class Requested:
     def forget_all_but(self, behind: Iterable[str]) -> None:
         """Forget the keys that are not *behind* any more: they are done, or not wanted."""
         done = set(self.keys()).difference(behind)
-        self.database.executemany(
-            "delete from asked where sensor = ? and key = ?", [(self.sensor, key) for key in done]
-        )
-        self.database.commit()
+        with transaction(self.database) if done else nullcontext():
+            self.database.executemany(
+                "delete from asked where sensor = ? and key = ?", [(self.sensor, key) for key in done]
+            )
 
     def open(self, products: Iterable[Product], in_flight: set[str], now: float) -> list[Product]:
         """Return those of *products* that may be asked for now: not in flight, and not paused because their runs vanish."""
@@ -131,15 +133,17 @@ class Requested:
                 chosen.append(product)
         return chosen
 
-    def ask(self, job: str, ranges: Sequence[KeyRange], by_key: Mapping[str, Product], now: float) -> list[dg.RunRequest]:
+    def ask(
+        self, job: str, ranges: Sequence[KeyRange], by_key: Mapping[str, Product], now: float
+    ) -> list[dg.RunRequest]:
         """Return one run request a range, and remember what was asked for."""
         if not ranges:
             return []
         self.tick += 1
-        for keys in ranges:
-            for key in keys.keys:
-                self._remember(by_key[key], now)
-        self.database.commit()
+        with transaction(self.database):
+            for keys in ranges:
+                for key in keys.keys:
+                    self._remember(by_key[key], now)
         return [
             dg.RunRequest(
                 # The same tick evaluated again (the daemon died before it kept the cursor) asks for the same run; a later one never

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from dlc_assets import __version__
@@ -21,6 +21,7 @@ from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.nwb.export import nwb_manifest
 from dlc_assets.recordings.index import RecordingIndex
+from dlc_assets.recordings.index_file import transaction
 from dlc_assets.recordings.info import read_session_info
 from dlc_assets.state.behind import Product, session_products
 from dlc_assets.training.models import read_current
@@ -31,6 +32,7 @@ _SWEPT = 5_000  # sessions whose evidence is read at once
 _SWEEP_SECONDS = 0.3
 # What of a session's row in the index its products depend on.
 _STAMP = "s.stamp || ' ' || s.settled || ' ' || s.waiting"
+_FIELDS = [field.name for field in fields(Product)]
 _DEFAULTS = {field.name: field.default for field in fields(Product) if field.default is not MISSING}
 
 _TABLES = """
@@ -77,7 +79,9 @@ class Agenda:
         ]
         self._models = sorted({*(model for model, _ in self._versions), *lab.model_names()})
 
-    def refresh(self, *, seconds: float | None = None, first: Collection[str] = (), thorough: bool = False) -> Refreshed:
+    def refresh(
+        self, *, seconds: float | None = None, first: Collection[str] = (), thorough: bool = False
+    ) -> Refreshed:
         """Work out what has changed.
 
         Parameters
@@ -95,18 +99,14 @@ class Agenda:
         stale = self._stale(first)
         done = True
         while stale or (stale := self._changed()):
-            for session in stale:
-                self._work_out(session)
-            self._database.commit()
+            self._work_out_all(stale)
             worked_out += len(stale)
             stale = []
             if deadline is not None and time.monotonic() >= deadline:
                 done = False
                 break
         for swept in self._sweep(None if thorough else _SWEEP_SECONDS):
-            for session in swept:
-                self._work_out(session)
-            self._database.commit()
+            self._work_out_all(swept)
             worked_out += len(swept)
             if deadline is not None and time.monotonic() >= deadline:
                 break
@@ -212,10 +212,7 @@ class Agenda:
 
     def _forget_sessions_without_files(self) -> None:
         for table in ("agenda", "todo"):
-            self._database.execute(
-                f"delete from {table} where session not in (select key from session where not gone)"
-            )
-        self._database.commit()
+            self._database.execute(f"delete from {table} where session not in (select key from session where not gone)")
 
     def _evidence(self, session: str, watched: Iterable[str]) -> str:
         """Return what tells that nothing was made, failed or removed of *session*, without reading a file."""
@@ -235,45 +232,57 @@ class Agenda:
                 status = os.stat(path)  # noqa: PTH116  (a Path's stat costs twice as much, a million times)
             except OSError:
                 continue
-            name = str(path) if number >= 4 else number  # new models and versions must not change the evidence of others
+            name = (
+                str(path) if number >= 4 else number
+            )  # new models and versions must not change the evidence of others
             seen.append((name, status.st_mtime_ns, status.st_ino, status.st_size))
         return content_hash(seen)[:16]
 
-    def _work_out(self, session: str) -> None:
-        """Store what *session*'s products are now."""
+    def _work_out_all(self, sessions: Sequence[str]) -> None:
+        """Store what the products of *sessions* are now, in one transaction; the work itself is done before it begins."""
+        rows = [row for session in sessions if (row := self._work_out(session)) is not None]
+        if not rows:
+            return
+        with transaction(self._database):
+            self._database.executemany(
+                "insert or replace into agenda values (?, ?, ?, ?, ?, ?, ?)", [kept for kept, _ in rows]
+            )
+            self._database.executemany("delete from todo where session = ?", [(kept[0],) for kept, _ in rows])
+            self._database.executemany(
+                "insert or replace into todo values (?, ?, ?, ?, ?, ?)", [todo for _, todos in rows for todo in todos]
+            )
+
+    def _work_out(self, session: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]]] | None:
+        """Return the row of *session* in the agenda, and those of what is to be made of it; None where its videos are gone."""
         row = self._database.execute(
             f"select {_STAMP}, s.settled, s.waiting from session s where key = ? and not gone", (session,)
         ).fetchone()
         found = self._index.session(session) if row is not None else None
         if row is None or found is None:
-            return
+            return None
         stamp, settled, waiting = row
         watched = self._watched(session)
-        evidence = self._evidence(session, watched)  # before the files are read: what changes meanwhile is seen the next time
+        evidence = self._evidence(
+            session, watched
+        )  # before the files are read: what changes meanwhile is seen the next time
         products = list(session_products(self._lab, session, found))
         if not settled and products[0].state == "missing":
             products[0] = replace(products[0], why=waiting)
-        self._database.execute(
-            "insert or replace into agenda values (?, ?, ?, ?, ?, ?, ?)",
-            (
-                session,
-                stamp,
-                self._token,
-                evidence,
-                json.dumps([_stored(product) for product in products], separators=(",", ":")),
-                json.dumps(list(_unreadable(self._lab, session)), ensure_ascii=False),
-                json.dumps(watched),
-            ),
+        kept = (
+            session,
+            stamp,
+            self._token,
+            evidence,
+            json.dumps([_stored(product) for product in products], separators=(",", ":")),
+            json.dumps(list(_unreadable(self._lab, session)), ensure_ascii=False),
+            json.dumps(watched),
         )
-        self._database.execute("delete from todo where session = ?", (session,))
-        self._database.executemany(
-            "insert or replace into todo values (?, ?, ?, ?, ?, ?)",
-            [
-                (product.asset, product.key, session, product.identity, product.state, product.retry_at)
-                for product in products
-                if product.wanted and product.identity and _is_to_be_made(product)
-            ],
-        )
+        todo = [
+            (product.asset, product.key, session, product.identity, product.state, product.retry_at)
+            for product in products
+            if product.wanted and product.identity and _is_to_be_made(product)
+        ]
+        return kept, todo
 
     def _watched(self, session: str) -> list[str]:
         """Return files beyond manifests whose absence puts a product of *session* behind."""
@@ -293,7 +302,7 @@ def _unreadable(lab: Lab, session: str) -> Iterator[str]:
 
 def _stored(product: Product) -> dict[str, Any]:
     """Return what is not usual of a product; what it is made from only where it is to be made."""
-    values = asdict(product)
+    values = {name: getattr(product, name) for name in _FIELDS}
     if product.state in {"up to date", "custom"}:
         values["inputs"] = {}
         values["hash"] = product.identity
@@ -306,9 +315,7 @@ def _lab_token(lab: Lab) -> str:
     versions = {
         model.name: [
             read_current(layout.current_version_file(model.name)),
-            sorted(
-                (path.parent.name, path.stat().st_mtime_ns) for path in model.glob("[!.]*/manifest.json")
-            ),
+            sorted((path.parent.name, path.stat().st_mtime_ns) for path in model.glob("[!.]*/manifest.json")),
         ]
         for model in sorted(layout.models.glob("[!.]*"))
         if model.is_dir()

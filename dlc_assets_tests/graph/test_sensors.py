@@ -54,8 +54,8 @@ def idle(small: Graph) -> Graph:
 def _let_time_pass(graph: Graph) -> None:
     """Make what the sensor saw of the videos a minute older."""
     with RecordingIndex.opened(graph.lab) as index:
-        index.connection.execute("update file set first_seen = first_seen - 60")
-        index.connection.commit()
+        index.connection.execute("UPDATE file SET first_seen = first_seen - 60")
+        index.connection.execute("UPDATE session SET again = 0")
 
 
 def start_run(graph: Graph, job: str, tags: dict[str, str], **more: str) -> dg.DagsterRun:
@@ -130,7 +130,6 @@ def _pause(graph: Graph, seconds: float) -> None:
     """Make what the sensors have asked for so much older."""
     with RecordingIndex.opened(graph.lab) as index:
         index.connection.execute("update asked set at = at - ?", (seconds,))
-        index.connection.commit()
 
 
 def test_changed_inputs_are_a_new_beginning(idle: Graph) -> None:

@@ -39,15 +39,13 @@ class Sensor:
 
 @pytest.fixture
 def sensor() -> Iterator[Sensor]:
-    database = sqlite3.connect(":memory:")
+    database = sqlite3.connect(":memory:", isolation_level=None)
     yield Sensor(database)
     database.close()
 
 
 def behind(*keys: str, inputs: str = "v1", retry_at: float | None = None) -> list[Product]:
-    return [
-        Product("session_recordings", key, "behind", inputs={"videos": inputs}, retry_at=retry_at) for key in keys
-    ]
+    return [Product("session_recordings", key, "behind", inputs={"videos": inputs}, retry_at=retry_at) for key in keys]
 
 
 def keys_of(requests: list[dg.RunRequest]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.recordings.discovery import Discovery, discover
-from dlc_assets.recordings.settling import settled_sessions, unchanged_for
+from dlc_assets.recordings.settling import unchanged_for
 
 NESTED = '{root: recordings, template: "{subject}/{session}/{camera}.mp4"}'
 NOON = 1_780_000_000.0
@@ -223,53 +223,6 @@ def test_two_metadata_files_of_one_session_are_both_named(tmp_path: Path) -> Non
 
 
 # --- settling -------------------------------------------------------------------------------------
-
-
-def settled(lab: Lab, at: float) -> list[str]:
-    return settled_sessions(lab, discover(lab), now=at)
-
-
-def test_a_session_is_taken_once_no_file_of_it_has_changed_for_a_while(tmp_path: Path) -> None:
-    lab = lab_with(tmp_path, NESTED, files=("m01/1/top.mp4",))
-    assert settled(lab, NOON + 5) == []
-    assert settled(lab, NOON + 20) == []
-    assert settled(lab, NOON + 36) == ["sub-m01_ses-1"]
-
-
-def test_a_growing_file_keeps_its_session_waiting_and_no_other(tmp_path: Path) -> None:
-    lab = lab_with(tmp_path, NESTED, files=("m01/1/top.mp4", "m02/1/top.mp4"))
-    assert settled(lab, NOON) == []
-    put(tmp_path / "recordings/m01/1/top.mp4", size=20, at=NOON + 25)
-    assert settled(lab, NOON + 31) == ["sub-m02_ses-1"]
-    assert settled(lab, NOON + 56) == ["sub-m02_ses-1"]
-    assert settled(lab, NOON + 61) == ["sub-m01_ses-1", "sub-m02_ses-1"]
-
-
-def test_a_file_copied_with_its_old_time_is_watched_all_the_same(tmp_path: Path) -> None:
-    """`cp -p` and `rsync -t` give a file its old time while, or just after, it grows."""
-    lab = lab_with(tmp_path, NESTED)
-    video = put(tmp_path / "recordings/m01/1/top.mp4", size=10, at=NOON - 86400)
-    assert settled(lab, NOON) == []
-    put(video, size=20, at=NOON - 86400)
-    assert settled(lab, NOON + 30) == []
-    assert settled(lab, NOON + 60) == ["sub-m01_ses-1"]
-
-
-def test_a_file_from_the_future_is_taken_after_the_same_while(tmp_path: Path) -> None:
-    """A camera's clock that is a day ahead must not keep its recordings from ever being analysed."""
-    lab = lab_with(tmp_path, NESTED)
-    put(tmp_path / "recordings/m01/1/top.mp4", at=NOON + 86400)
-    assert settled(lab, NOON) == []
-    assert settled(lab, NOON + 31) == ["sub-m01_ses-1"]
-
-
-def test_what_was_seen_is_remembered_over_restarts_and_a_damaged_note_begins_anew(tmp_path: Path) -> None:
-    lab = lab_with(tmp_path, NESTED, files=("m01/1/top.mp4",))
-    settled(lab, NOON)
-    assert lab.layout.discovery_file.is_file()
-    lab.layout.discovery_file.write_text("{")
-    assert settled(lab, NOON + 31) == []
-    assert settled(lab, NOON + 62) == ["sub-m01_ses-1"]
 
 
 def test_a_command_takes_files_by_their_own_time(tmp_path: Path) -> None:

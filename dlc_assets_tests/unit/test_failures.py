@@ -61,7 +61,9 @@ def test_mistakes_last_and_troubles_of_the_machine_do_not(error: DlcAssetsError 
     assert is_lasting(error) is lasts
 
 
-def test_what_the_machine_failed_is_tried_again_after_longer_and_longer_pauses_and_not_for_ever(layout: LabLayout) -> None:
+def test_what_the_machine_failed_is_tried_again_after_longer_and_longer_pauses_and_not_for_ever(
+    layout: LabLayout,
+) -> None:
     assert pause(fail(layout)) == 100
     second = fail(layout)
     assert pause(second) == 200
@@ -89,7 +91,14 @@ def test_other_inputs_and_a_success_begin_anew(layout: LabLayout) -> None:
 def test_a_failure_of_the_release_before_is_read_as_one_that_lasts(layout: LabLayout) -> None:
     file = layout.failure(ASSET, KEY)
     file.parent.mkdir(parents=True)
-    old = {"asset": ASSET, "key": KEY, "message": "m", "inputs": INPUTS, "run_id": "r", "when": "2026-05-01T10:00:00+00:00"}
+    old = {
+        "asset": ASSET,
+        "key": KEY,
+        "message": "m",
+        "inputs": INPUTS,
+        "run_id": "r",
+        "when": "2026-05-01T10:00:00+00:00",
+    }
     file.write_text(json.dumps(old))
     failure = last_failure(layout, ASSET, KEY)
     assert failure is not None
