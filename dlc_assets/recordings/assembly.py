@@ -49,11 +49,11 @@ def assemble(
     _refuse_recordings_of_one_name(session)
     twin = around.twin(key)
     if twin is not None:
-        other, path = twin
+        other, other_path = twin
         _refuse(
             session,
             "*",
-            f"{key} and {other} differ in upper and lower case only: rename one of them ({shown(first.path)} or {shown(path)}).",
+            f"{key} and {other} differ in upper and lower case only: rename one of them ({shown(first.path)} or {shown(other_path)}).",
         )
     _find_metadata(session, files, around)
     return session

@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS session(
     waiting TEXT NOT NULL, gone INTEGER NOT NULL, folded TEXT NOT NULL, again REAL NOT NULL, newest REAL NOT NULL,
     round INTEGER NOT NULL, troubled INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS session_folded ON session(folded);
-CREATE INDEX IF NOT EXISTS session_again ON session(again) WHERE settled = 0 AND gone = 0;
+CREATE INDEX IF NOT EXISTS session_unsettled ON session(newest, key, again, round) WHERE settled = 0 AND gone = 0;
 CREATE INDEX IF NOT EXISTS session_troubled ON session(key) WHERE troubled = 1;
 """
 
@@ -76,9 +76,12 @@ def connect(path: Path | None) -> tuple[sqlite3.Connection, str]:
             raise
         why = f"is damaged ({error})"
     throw_away(path)
-    return _with_tables(
-        _opened(path)
-    ), f"{path} {why}: it is made anew. All recordings are looked at again; nothing is lost."
+    return _with_tables(_opened(path)), made_anew(path, why)
+
+
+def made_anew(path: Path, why: str) -> str:
+    """Return the sentence that says that the index at *path* is thrown away."""
+    return f"{path} {why}: it is made anew from the recording folders; no recording or result is lost."
 
 
 def throw_away(path: Path) -> None:
