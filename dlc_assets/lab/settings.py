@@ -15,9 +15,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
 from dlc_assets.lab.yaml_settings import StrictSettings
 
-TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part")
+TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part", "start")
 # What DeepLabCut itself writes beside videos is never a recording.
 OWN_OUTPUTS = ("*_labeled.*", "*DLC_*", "*DeepCut_*")
 
@@ -53,6 +54,10 @@ class RecordingTemplate(StrictSettings):
     template: Name
     camera: Name | None = Field(None, description="the camera's name where the template has no {camera}")
     ignore: Names = ()
+    start_format: StartFormat | None = Field(
+        None, description="how {start}, or a time anywhere in the path, is written"
+    )
+    timestamps: Timestamps | None = Field(None, description="beside each video; session.yaml overrides it")
 
     @field_validator("template")
     @classmethod
@@ -76,14 +81,31 @@ class RecordingTemplate(StrictSettings):
             raise ValueError("expected either {camera} in the template or a fixed `camera:`, not both or none")
         return self
 
+    @model_validator(mode="after")
+    def _start_has_a_format(self) -> RecordingTemplate:
+        if "{start}" in self.template and self.start_format is None:
+            raise ValueError("{start} needs start_format, which says how it is written, such as %Y-%m-%dT%H-%M-%S")
+        return self
+
     @cached_property
     def _parser(self) -> parse.Parser:
         def segment(text: str) -> str:
             return text
 
+        def moment(text: str) -> str:
+            return text
+
         segment.pattern = r"[^/]+?"  # type: ignore[attr-defined]  # how parse takes a custom type
-        typed = re.sub(r"\{([^}]*)\}", r"{\1:segment}", self.template)
-        return parse.compile(typed, {"segment": segment}, case_sensitive=True)
+        moment.pattern = start_pattern(self.start_format or "")  # type: ignore[attr-defined]
+        typed = re.sub(r"\{([^}]*)\}", r"{\1:segment}", self.template).replace("{start:segment}", "{start:moment}")
+        return parse.compile(typed, {"segment": segment, "moment": moment}, case_sensitive=True)
+
+    def start_of(self, relative: str) -> datetime | None:
+        """Return when a video began as its path relative to the root says: in {start}, else the last time that is in the path."""
+        if self.start_format is None:
+            return None
+        text = (self.match(relative) or {}).get("start") if "{start}" in self.template else relative
+        return None if text is None else start_in(text, self.start_format)
 
     def match(self, relative: str) -> dict[str, str] | None:
         """Return the fields of a path relative to the root (``/`` between folders), or None if it does not match."""
@@ -275,7 +297,8 @@ class DynamicCropping(StrictSettings):
     margin: int = Field(10, ge=0, description="px around the body parts that were seen")
 
 
-def _none_is_off(value: Any) -> Any:
+def none_is_off(value: Any) -> Any:
+    """Take ``none``, which says in words that a thing is not wanted, as None."""
     return None if value == "none" else value
 
 
@@ -284,7 +307,7 @@ class Inference(StrictSettings):
 
     precision: Literal["float32", "proven"] = "float32"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    dynamic_cropping: Annotated[DynamicCropping | None, BeforeValidator(_none_is_off)] = None
+    dynamic_cropping: Annotated[DynamicCropping | None, BeforeValidator(none_is_off)] = None
 
     @model_validator(mode="after")
     def _one_frame_after_the_other(self) -> Inference:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 
 from dlc_assets.lab.errors import InputError
@@ -48,20 +49,48 @@ def read_frames(
     return {index: found[index] for index in wanted}
 
 
-def frame_strip(path: Path, count: int = 5, height: int = 120, *, probed: ProbedVideo | None = None) -> np.ndarray:
-    """Return *count* frames spread over the video side by side, as (height, total width, 3) uint8 RGB."""
+def frame_strip(path: Path, count: int = 5, height: int = 120) -> np.ndarray:
+    """Return up to *count* frames spread over the video side by side, as (height, total width, 3) uint8 RGB.
+
+    They are sought by the length that the container states, so that a picture of a long video takes no second decoding of it all.
+    """
     from PIL import Image
 
-    video = probed or probe_video(path)
-    middles = (np.arange(count) + 0.5) / count * video.frame_count
-    indices = sorted({int(middle) for middle in middles})
-    pictures = read_frames(path, indices, probed=video)
-    width = max(1, round(height * video.width / video.height))
+    pictures = _spread(path, count) or _spread_exactly(path, count)
+    width = max(1, round(height * pictures[0].shape[1] / pictures[0].shape[0]))
     small = [
-        np.asarray(Image.fromarray(pictures[index]).resize((width, height), Image.Resampling.LANCZOS))
-        for index in indices
+        np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)) for picture in pictures
     ]
     return np.concatenate(small, axis=1)
+
+
+def _spread(path: Path, count: int) -> list[np.ndarray]:
+    """Return frames about evenly spread; none where the container states no length, or is damaged."""
+    found: dict[int, np.ndarray] = {}
+    with open_video(path) as (container, stream):
+        if not container.duration or not stream.average_rate:
+            return []
+        tick = float(stream.time_base or 1e-3)
+        interval = float(1 / stream.average_rate)
+        begin, span = (container.start_time or 0) / av.time_base, container.duration / av.time_base
+        for middle in (np.arange(count) + 0.5) / count:
+            target = begin + middle * span
+            try:
+                container.seek(int(target / tick), stream=stream, backward=True)
+                frames = (f for f in readable_frames(container, stream) if f.pts is not None)
+                frame = next((f for f in frames if f.pts * tick > target - interval), None)
+            except av.FFmpegError:
+                return []
+            if frame is not None:
+                found[frame.pts] = upright_rgb(frame)
+    return [found[pts] for pts in sorted(found)]
+
+
+def _spread_exactly(path: Path, count: int) -> list[np.ndarray]:
+    video = probe_video(path)
+    indices = sorted({int(middle) for middle in (np.arange(count) + 0.5) / count * video.frame_count})
+    pictures = read_frames(path, indices, probed=video)
+    return [pictures[index] for index in indices]
 
 
 def _decoded(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:

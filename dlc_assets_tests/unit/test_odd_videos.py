@@ -56,7 +56,7 @@ def record(lab: Lab) -> tuple[SessionInfo, Manifest]:
 
 def failed_check(manifest: Manifest, name: str) -> str:
     """Return what the check that failed says, all of it."""
-    said = evaluation(manifest, name)
+    said = evaluation(manifest, name, lab.root)
     assert not said.passed
     listed = said.metadata["all"]
     assert isinstance(listed, dg.JsonMetadataValue)
