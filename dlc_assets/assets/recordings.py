@@ -91,10 +91,13 @@ def session_recordings(
                         for r in info.recordings
                     ]
                 ),
-                "start": f"{info.start.isoformat() if info.start else 'not known'} ({info.start_source})",
+                "start": info.start.isoformat() if info.start else f"not known ({info.start_source})",
+                "start stated by": info.start_source,
                 "dagster/partition_row_count": sum(r.frame_count for r in info.recordings),
                 "duration (s)": round(sum(r.duration for r in info.recordings), 3),
-                "frames": previews.strips({r.recording: r.files[0].resolve(opened.root) for r in info.recordings}),
+                "frames": previews.strips(
+                    {r.recording: (r.files[0].resolve(opened.root), r.files[0].frame_count) for r in info.recordings}
+                ),
                 "frame intervals": previews.interval_histogram(times),
                 "dagster/uri": dg.MetadataValue.path(str(opened.layout.session_recordings(key))),
             },

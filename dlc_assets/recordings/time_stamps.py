@@ -141,6 +141,8 @@ def _read_csv(path: Path, settings: Timestamps) -> TimeStamps:
         number = _number(_cell(cells, place))
         if number is None:
             bad[index] = _shown(_cell(cells, place))
+        elif any(cells[len(head) :]):  # a decimal comma, say, would give another number
+            bad[index] = f"{len(cells)} cells where the first line has {len(head)}"
         numbers.append(0 if number is None else number)
         if frame_place is not None:
             text = _cell(cells, frame_place)
