@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from dlc_assets.lab.manifest import Manifest
-from dlc_assets.recordings.info import SessionInfo
+from dlc_assets.recordings.info import SessionInfo, StoredFile
 from dlc_assets.video.findings import About
 
 # Body parts below the p-cutoff in more than this share of the frames: occlusion explains some, a bad model more.
@@ -73,7 +73,8 @@ def recordings_unchanged(manifest: Manifest, root: Path) -> Outcome:
     info = SessionInfo.model_validate(manifest.details)
     touched, changed = [], []
     for recording in info.recordings:
-        for file in (*recording.files, *recording.times_files):
+        files: list[StoredFile] = [*recording.files, *recording.times_files]
+        for file in files:
             path = file.resolve(root)
             try:
                 status = path.stat()

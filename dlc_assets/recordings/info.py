@@ -18,8 +18,8 @@ from dlc_assets.lab.settings import CropSettings
 from dlc_assets.video.findings import About
 
 
-class RecordedFile(BaseModel):
-    """One video file of a recording, as it was when it was probed."""
+class StoredFile(BaseModel):
+    """A file that a session was probed with, as it was then: of time stamps, or a video."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,26 +27,16 @@ class RecordedFile(BaseModel):
     size: int
     mtime_ns: int
     sha256: str
+
+    def resolve(self, root: Path) -> Path:
+        """Return where the file lies for the lab at *root*."""
+        return root / self.path
+
+
+class RecordedFile(StoredFile):
+    """One video file of a recording."""
+
     frame_count: int
-
-    def resolve(self, root: Path) -> Path:
-        """Return where the file lies for the lab at *root*."""
-        return root / self.path
-
-
-class TimesFile(BaseModel):
-    """A file of time stamps that gave a recording's frames their times, as it was then."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: str = Field(description="relative to the lab folder where it lies in it, else absolute")
-    size: int
-    mtime_ns: int
-    sha256: str
-
-    def resolve(self, root: Path) -> Path:
-        """Return where the file lies for the lab at *root*."""
-        return root / self.path
 
 
 class RecordingInfo(BaseModel):
@@ -77,7 +67,7 @@ class RecordingInfo(BaseModel):
     about: list[About] = Field(
         default_factory=list, description="what each of problems is about; empty: not told apart"
     )
-    times_files: list[TimesFile] = Field(default_factory=list, description="empty: the times are the videos' own")
+    times_files: list[StoredFile] = Field(default_factory=list, description="empty: the times are the videos' own")
     times_repaired: list[str] = Field(default_factory=list, description="what on_mismatch did, in sentences")
 
     def problems_about(self, *about: About) -> list[str]:

@@ -22,7 +22,7 @@ from dlc_assets.lab.session_metadata import RecordingMetadata, SessionMetadata
 from dlc_assets.recordings.cameras import disagreements, overlaps
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
 from dlc_assets.recordings.hashing import hashed_meanwhile
-from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo, TimesFile, write_times
+from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo, StoredFile, write_times
 from dlc_assets.recordings.parts import (
     PicturesDiffer,
     check_one_size,
@@ -215,7 +215,7 @@ class _Probed:
     starts: tuple[datetime | None, ...]
     stated: StatedTimes | None
     stamps: tuple[TimeStamps, ...]
-    times_files: tuple[TimesFile, ...]
+    times_files: tuple[StoredFile, ...]
 
 
 def _probe_recording(
@@ -245,9 +245,9 @@ def _probe_recording(
     return _Probed(recording, tuple(videos), tuple(files), tuple(starts), stated, tuple(stamps), tuple(times_files))
 
 
-def _times_file(lab: Lab, path: Path) -> TimesFile:
+def _times_file(lab: Lab, path: Path) -> StoredFile:
     status = path.stat()
-    return TimesFile(
+    return StoredFile(
         path=portable(lab, path), size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path)
     )
 
