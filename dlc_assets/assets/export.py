@@ -85,7 +85,7 @@ def nwb_file(context: dg.AssetExecutionContext, config: NwbConfig, lab: LabResou
                 "findings": previews.table([{"finding": line} for line in manifest.details["findings"]]),
             },
             {"session_recordings": manifest.inputs["session"], "pose_table": manifest.inputs["poses"]},
-            outcomes.evaluations(manifest),
+            outcomes.evaluations(manifest, opened.root),
         )
 
     yield from make_partitions(context, opened, make, lambda key: nwb_inputs(opened, key), retried=True)

@@ -109,7 +109,7 @@ def pose_table(
                 manifest.data_version,
                 _metadata(opened, manifest, estimated_now),
                 {"trained_model": manifest.details["version"], "session_recordings": manifest.inputs["recordings"]},
-                outcomes.evaluations(manifest),
+                outcomes.evaluations(manifest, opened.root),
             )
 
         def inputs(key: str) -> dict[str, str]:

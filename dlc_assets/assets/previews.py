@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dlc_assets.poses.schema import Track
 
 _MAX_ROWS = 50
+_MAX_PICTURES = 8  # recordings of one session that are drawn; metadata is no place for megabytes
 TRAJECTORY_POINTS = 4000  # frames of `trajectories`; more cannot be told apart in a picture of this size
 # Of drawings, which the instance keeps one of for each partition: a quarter of the bytes of a PNG in full colour, and no eye sees it.
 _PALETTE = 64
@@ -123,34 +124,51 @@ def learning_curve(stats: pd.DataFrame) -> dg.MarkdownMetadataValue:
     return picture(figure, "learning curve")
 
 
+def strips(videos: Mapping[str, tuple[Path, int]]) -> dg.MarkdownMetadataValue:
+    """Return a strip of frames of one video of each recording, (path, its frames), below the recording's name."""
+    shown = [f"**{name}**\n\n{_strip(*video).value}" for name, video in list(videos.items())[:_MAX_PICTURES]]
+    return dg.MetadataValue.md("\n\n".join([*shown, *_left_out(videos)]))
+
+
+def _left_out(recordings: Mapping[str, Any]) -> list[str]:
+    names = list(recordings)[_MAX_PICTURES:]
+    return [f"Not shown: {', '.join(names)}."] if names else []
+
+
 @_never_in_the_way
-def strip(video: Path) -> dg.MarkdownMetadataValue:
-    """Return a strip of frames of *video*."""
+def _strip(video: Path, frames: int) -> dg.MarkdownMetadataValue:
     from PIL import Image
 
     from dlc_assets.video.frames import frame_strip
 
-    frames = frame_strip(video)
+    pictures = frame_strip(video, frames=frames)
     stream = io.BytesIO()
-    Image.fromarray(frames).save(stream, format="JPEG", quality=80)
+    Image.fromarray(pictures).save(stream, format="JPEG", quality=80)
     encoded = base64.b64encode(stream.getvalue()).decode()
     return dg.MetadataValue.md(f"![frames](data:image/jpeg;base64,{encoded})")
 
 
 @_never_in_the_way
 def interval_histogram(times: Mapping[str, np.ndarray]) -> dg.MarkdownMetadataValue:
-    """Return the histogram of frame intervals (ms) of each recording's times, (frames,) s."""
-    figure, (axis,) = _figure(5, 2.5)
+    """Return the histogram of frame intervals (ms) of each recording's times, (frames,) s: one below the other, on one scale."""
+    from matplotlib.figure import Figure
+
     intervals = {name: np.diff(seconds) * 1000 for name, seconds in times.items() if len(seconds) > 1}
-    if intervals:
-        every = np.concatenate(list(intervals.values()))
-        edges = np.linspace(
-            every.min() - 0.5, every.max() + 0.5, 61
-        )  # equal intervals still make a bar of a millisecond
-        for name, milliseconds in intervals.items():
-            axis.hist(milliseconds, bins=edges, histtype="step", label=name, log=True)
-        axis.legend(fontsize=7)
-    axis.set(xlabel="interval between frames (ms)", ylabel="frames")
+    shown = dict(list(intervals.items())[:_MAX_PICTURES])
+    if not shown:
+        return dg.MetadataValue.md("No recording has two frames.")
+    every = np.concatenate(list(shown.values()))
+    # Equal intervals still make a bar; the bars are as wide for all, so that cameras can be compared.
+    edges = np.linspace(every.min() - 0.5, every.max() + 0.5, 61)
+    figure = Figure(figsize=(6, 0.8 + 1.3 * len(shown)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(shown), 1, sharex=True))
+    for axis, (name, milliseconds) in zip(axes, shown.items(), strict=True):
+        axis.hist(milliseconds, bins=edges, log=True)
+        axis.set_ylim(bottom=0.7)  # a single interval, such as one gap, is still a bar
+        longest = f"{milliseconds.min():.4g} to {milliseconds.max():.4g} ms, median {np.median(milliseconds):.4g} ms"
+        axis.set_title(f"{name}: {longest}", fontsize=8, loc="left")
+        axis.set_ylabel("frames", fontsize=8)
+    axes[-1].set_xlabel("interval to the next frame (ms)", fontsize=8)
     return picture(figure, "frame intervals", colors=_PALETTE)
 
 

@@ -49,7 +49,8 @@ def session_recordings(
 ) -> Iterator[dg.MaterializeResult]:
     """The videos of one session: every frame decoded and counted, exact rate, time of each frame, size, codec, hash, start.
 
-    A recording that cannot be read is named by the check `recordings_readable`; the session's others are used.
+    Times are the video's own, or those of a file beside it. A recording that cannot be read is named by the check
+    `recordings_readable`; the session's others are used.
     """
     opened = lab.open()
     found = find_sessions(opened, context.partition_keys)
@@ -85,19 +86,23 @@ def session_recordings(
                             "turned upright": f"by {r.rotation}°" if r.rotation else "no",
                             "duration (s)": r.duration,
                             "codec": r.codec,
+                            "times": r.clock,
                         }
                         for r in info.recordings
                     ]
                 ),
                 "start": info.start.isoformat() if info.start else f"not known ({info.start_source})",
+                "start stated by": info.start_source,
                 "dagster/partition_row_count": sum(r.frame_count for r in info.recordings),
                 "duration (s)": round(sum(r.duration for r in info.recordings), 3),
-                "frames of the first recording": previews.strip(info.recordings[0].files[0].resolve(opened.root)),
+                "frames": previews.strips(
+                    {r.recording: (r.files[0].resolve(opened.root), r.files[0].frame_count) for r in info.recordings}
+                ),
                 "frame intervals": previews.interval_histogram(times),
                 "dagster/uri": dg.MetadataValue.path(str(opened.layout.session_recordings(key))),
             },
             {},
-            outcomes.evaluations(manifest),
+            outcomes.evaluations(manifest, opened.root),
         )
 
     yield from make_partitions(

@@ -95,7 +95,7 @@ def training_dataset(context: dg.AssetExecutionContext, lab: LabResource) -> Ite
                 "dagster/uri": dg.MetadataValue.path(str(opened.layout.datasets(model) / details["folder"])),
             },
             {"label_set": manifest.inputs["labels"]},
-            outcomes.evaluations(manifest),
+            outcomes.evaluations(manifest, opened.root),
         )
 
     yield from make_partitions(context, opened, make, lambda model: dataset_inputs(opened, model), observe)

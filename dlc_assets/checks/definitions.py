@@ -46,7 +46,7 @@ def _partition_check(asset: str, name: str) -> dg.AssetChecksDefinition:
 def _evaluation(lab: Lab, asset: str, key: str, name: str) -> dg.AssetCheckEvaluation:
     manifest = stored_manifest(lab, asset, key)
     if manifest is not None:
-        return evaluation(manifest, name)
+        return evaluation(manifest, name, lab.root)
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(asset), check_name=name, passed=False, description=f"{key} is not made yet", partition=key
     )

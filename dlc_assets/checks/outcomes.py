@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from dlc_assets.lab.manifest import Manifest
+from dlc_assets.recordings.info import SessionInfo, StoredFile
+from dlc_assets.video.findings import About
 
 # Body parts below the p-cutoff in more than this share of the frames: occlusion explains some, a bad model more.
 _UNSURE_SHARE = 0.5
@@ -30,27 +33,95 @@ def _listed(sentences: list[str], severity: dg.AssetCheckSeverity, good: str) ->
     return Outcome(False, severity, " ".join(sentences[:3]), {"all": dg.MetadataValue.json(sentences)})
 
 
-def labels_all_used(manifest: Manifest) -> Outcome:
+def labels_all_used(manifest: Manifest, _root: Path) -> Outcome:
     """Say which labeled frames were not used, and why, and which labels should be mended."""
     return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "every labeled frame that was found is used")
 
 
-def recordings_readable(manifest: Manifest) -> Outcome:
-    """Say which recordings of the session could not be read."""
+def recordings_readable(manifest: Manifest, _root: Path) -> Outcome:
+    """Say which recordings of the session could not be read or used."""
     failed = [f"{name}: {why}" for name, why in manifest.details["failed"].items()]
     return _listed(failed, dg.AssetCheckSeverity.ERROR, "every recording decodes")
 
 
-def recordings_complete(manifest: Manifest) -> Outcome:
-    """Say what is odd about the session's videos and metadata: lost frames, gaps, unknown start."""
-    known = set(manifest.details["failed"].values())
-    sentences = [problem for problem in manifest.problems if not any(why in problem for why in known)]
-    if manifest.details["start"] is None:
+def recordings_whole(manifest: Manifest, _root: Path) -> Outcome:
+    """Say which videos do not decode to the end that their headers state, and from which frame on; or have damaged frames."""
+    return _listed(_about(manifest, "decoding"), dg.AssetCheckSeverity.WARN, "every video decodes to its end")
+
+
+def recordings_without_gaps(manifest: Manifest, _root: Path) -> Outcome:
+    """Say where frames were dropped, parts are missing, the frame rate varies, or times were derived or repaired."""
+    return _listed(_about(manifest, "times"), dg.AssetCheckSeverity.WARN, "every frame has its own time, without gaps")
+
+
+def recordings_of_one_size(manifest: Manifest, _root: Path) -> Outcome:
+    """Say where pictures change their size (such a recording is not used), or are of another size than the header states."""
+    info = SessionInfo.model_validate(manifest.details)
+    refused = [f"{name}: {info.failed[name]}" for name, kind in info.failed_about.items() if kind == "size"]
+    severity = dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN
+    return _listed([*refused, *_about(manifest, "size")], severity, "the pictures of each recording are of one size")
+
+
+def cameras_agree(manifest: Manifest, _root: Path) -> Outcome:
+    """Say which cameras that ran at the same time are not equally long, and which recordings of one camera overlap."""
+    sentences = SessionInfo.model_validate(manifest.details).cameras
+    return _listed(sentences, dg.AssetCheckSeverity.WARN, "recordings of one time are equally long")
+
+
+def recordings_unchanged(manifest: Manifest, root: Path) -> Outcome:
+    """Say which videos and files of time stamps are no longer as they were when the session was probed: grown, written anew, gone."""
+    info = SessionInfo.model_validate(manifest.details)
+    touched, changed = [], []
+    for recording in info.recordings:
+        files: list[StoredFile] = [*recording.files, *recording.times_files]
+        for file in files:
+            path = file.resolve(root)
+            try:
+                status = path.stat()
+            except OSError as error:
+                changed.append(f"{path} cannot be looked at ({error.strerror}); it was there on {manifest.made}.")
+                continue
+            if status.st_size != file.size:
+                changed.append(
+                    f"{path} had {file.size} bytes when it was probed and has {status.st_size} now: what was made from it is out "
+                    "of date. Materialize session_recordings for this session again."
+                )
+            elif status.st_mtime_ns != file.mtime_ns:
+                touched.append(
+                    f"{path} was written again since it was probed, {file.size} bytes as before. Materialize session_recordings "
+                    "for this session again: poses stay up to date if its content is the same."
+                )
+    severity = dg.AssetCheckSeverity.ERROR if changed else dg.AssetCheckSeverity.WARN
+    return _listed([*changed, *touched], severity, "every file is as it was when it was probed")
+
+
+def recordings_described(manifest: Manifest, _root: Path) -> Outcome:
+    """Say what else a person should look at: an unknown start, keys of session.yaml without a recording, odd pixels."""
+    info = SessionInfo.model_validate(manifest.details)
+    told = {
+        *info.cameras,
+        *(
+            f"{r.recording}: {problem}"
+            for r in info.recordings
+            for problem in r.problems_about("decoding", "times", "size")
+        ),
+    }
+    known = set(info.failed.values())
+    sentences = [
+        problem for problem in manifest.problems if problem not in told and not any(why in problem for why in known)
+    ]
+    if info.start is None:
         sentences.append("The session's start is not known; NWB needs it. Write it into session.yaml as start.")
-    return _listed(sentences, dg.AssetCheckSeverity.WARN, "no gaps, no lost frames, start time known")
+    return _listed(sentences, dg.AssetCheckSeverity.WARN, "start time known, nothing odd")
 
 
-def body_parts_found(manifest: Manifest) -> Outcome:
+def _about(manifest: Manifest, kind: About) -> list[str]:
+    """Return what is known of the recordings about *kind*; releases before did not tell: `recordings_described` has it all."""
+    recordings = SessionInfo.model_validate(manifest.details).recordings
+    return [f"{r.recording}: {problem}" for r in recordings for problem in r.problems_about(kind)]
+
+
+def body_parts_found(manifest: Manifest, _root: Path) -> Outcome:
     """Warn of body parts that the model is unsure of in most frames."""
     sentences = [
         f"{recording['recording']}: {bodypart} is below the p-cutoff in {share:.0%} of the frames."
@@ -61,33 +132,42 @@ def body_parts_found(manifest: Manifest) -> Outcome:
     return _listed(sentences, dg.AssetCheckSeverity.WARN, "every body part is found in most frames")
 
 
-def nwb_valid(manifest: Manifest) -> Outcome:
+def nwb_valid(manifest: Manifest, _root: Path) -> Outcome:
     """Say what pynwb's validator and nwbinspector found in the file."""
     errors = [line for line in manifest.details["findings"] if not line.startswith("suggestion")]
     return _listed(errors, dg.AssetCheckSeverity.ERROR, "valid for pynwb, nwbinspector and the DANDI rules")
 
 
-def nwb_complete(manifest: Manifest) -> Outcome:
+def nwb_complete(manifest: Manifest, _root: Path) -> Outcome:
     """Say what the file lacks that archives ask for, and recordings that are not in it."""
     return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "all metadata that archives ask for is there")
 
 
-CHECKS: dict[str, dict[str, Callable[[Manifest], Outcome]]] = {
+# A check sees a product's manifest, and the lab's folder for the files that it names.
+CHECKS: dict[str, dict[str, Callable[[Manifest, Path], Outcome]]] = {
     "training_dataset": {"labels_all_used": labels_all_used},
-    "session_recordings": {"recordings_readable": recordings_readable, "recordings_complete": recordings_complete},
+    "session_recordings": {
+        "recordings_readable": recordings_readable,
+        "recordings_whole": recordings_whole,
+        "recordings_without_gaps": recordings_without_gaps,
+        "recordings_of_one_size": recordings_of_one_size,
+        "recordings_unchanged": recordings_unchanged,
+        "recordings_described": recordings_described,
+        "cameras_agree": cameras_agree,
+    },
     "pose_table": {"body_parts_found": body_parts_found},
     "nwb_file": {"nwb_valid": nwb_valid, "nwb_complete": nwb_complete},
 }
 
 
-def evaluations(manifest: Manifest) -> list[dg.AssetCheckEvaluation]:
-    """Return the evaluation of every check of the product's asset, for its partition."""
-    return [evaluation(manifest, name) for name in CHECKS[manifest.asset]]
+def evaluations(manifest: Manifest, root: Path) -> list[dg.AssetCheckEvaluation]:
+    """Return the evaluation of every check of the product's asset, for its partition; *root* is the lab's folder."""
+    return [evaluation(manifest, name, root) for name in CHECKS[manifest.asset]]
 
 
-def evaluation(manifest: Manifest, name: str) -> dg.AssetCheckEvaluation:
+def evaluation(manifest: Manifest, name: str, root: Path) -> dg.AssetCheckEvaluation:
     """Return the evaluation of the check *name* for the product's partition."""
-    outcome = CHECKS[manifest.asset][name](manifest)
+    outcome = CHECKS[manifest.asset][name](manifest, root)
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(manifest.asset),
         check_name=name,

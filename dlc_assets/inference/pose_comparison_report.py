@@ -147,8 +147,7 @@ def frames_of(lab: Lab, recording: RecordingInfo, frames: Sequence[int]) -> dict
             path = file.resolve(lab.root)
             if not path.is_file():
                 raise FileNotFoundError(f"the video {path} is gone")
-            steady = recording.fraction if recording.regular and not recording.problems else None
-            read = read_frames(path, here, rate=steady)
+            read = read_frames(path, here, rate=recording.video_rate)
             found |= {index + first: picture for index, picture in read.items()}
         first += file.frame_count
     return found

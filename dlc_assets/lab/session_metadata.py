@@ -5,22 +5,31 @@ from __future__ import annotations
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.keys import label_for_archive
-from dlc_assets.lab.settings import CropSettings, Name, Names, Tags
+from dlc_assets.lab.settings import CropSettings, Name, Names, Tags, none_is_off
+from dlc_assets.lab.time_settings import Timestamps
 from dlc_assets.lab.yaml_settings import StrictSettings, read_settings
 
 
 class RecordingMetadata(StrictSettings):
-    """One recording of the session: its camera, when it began on the session's clock, and which part of it a network sees."""
+    """One recording of the session: its camera, when it and its frames were on the session's clock, and which part of it a network sees."""
 
     device: Name | None = None
-    offset: float = Field(0.0, description="seconds from the session's start to the recording's first frame")
+    offset: float | None = Field(None, description="seconds from the session's start to the recording's first frame")
     crop: CropSettings | None = Field(None, description="in the place of the setup's; none means the whole frame")
+    timestamps: Annotated[Timestamps | None, BeforeValidator(none_is_off)] = Field(
+        None, description="in the place of lab.yaml's; none means the video's own times"
+    )
+
+    @property
+    def states_timestamps(self) -> bool:
+        """Whether it says where the times stand, be it in the video itself."""
+        return "timestamps" in self.model_fields_set
 
 
 class SessionMetadata(StrictSettings):

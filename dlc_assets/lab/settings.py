@@ -18,9 +18,10 @@ from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
 from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
 
-TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part")
+TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part", "start")
 # What DeepLabCut itself writes beside videos is never a recording. Its scorers' names begin with DLC_ (DeepCut_ before 2.1), and so
 # do the ends of `_full`, `_id_labeled`, `_bp_labeled` and `_DLC_3D` videos; those of its model zoo do not, but are labeled or adapted.
 OWN_OUTPUTS = ("*_labeled.*", "*_labeled_before_adapt.*", "*_labeled_after_adapt.*", "*DLC_*", "*DeepCut_*")
@@ -66,6 +67,10 @@ class RecordingTemplate(StrictSettings):
     ignore: Names = ()
     finished: Annotated[tuple[FinishedSignal, ...], BeforeValidator(_one_as_list), Field(min_length=1)] = ("quiet",)
     follow_links: bool = Field(False, description="whether symbolic links may lead out of the root")
+    start_format: StartFormat | None = Field(
+        None, description="how {start}, or a time anywhere in the path, is written"
+    )
+    timestamps: Timestamps | None = Field(None, description="beside each video; session.yaml overrides it")
 
     @field_validator("template")
     @classmethod
@@ -89,6 +94,12 @@ class RecordingTemplate(StrictSettings):
             raise ValueError("expected either {camera} in the template or a fixed `camera:`, not both or none")
         return self
 
+    @model_validator(mode="after")
+    def _start_has_a_format(self) -> RecordingTemplate:
+        if "{start}" in self.template and self.start_format is None:
+            raise ValueError("{start} needs start_format, which says how it is written, such as %Y-%m-%dT%H-%M-%S")
+        return self
+
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         """Return the template as an expression: a field is as short as can be within a ``/``, and the same wherever it stands."""
@@ -96,7 +107,8 @@ class RecordingTemplate(StrictSettings):
         known: set[str] = set()
         expression = re.escape(pieces[0])
         for field, literal in zip(pieces[1::2], pieces[2::2], strict=True):
-            expression += f"(?P={field})" if field in known else f"(?P<{field}>[^/]+?)"
+            means = start_pattern(self.start_format or "") if field == "start" else "[^/]+?"
+            expression += f"(?P={field})" if field in known else f"(?P<{field}>{means})"
             expression += re.escape(literal)
             known.add(field)
         return re.compile(expression)
@@ -108,6 +120,13 @@ class RecordingTemplate(StrictSettings):
     @cached_property
     def _ignored_paths(self) -> re.Pattern[str]:
         return _any_of(self.ignore)
+
+    def start_of(self, relative: str) -> datetime | None:
+        """Return when a video began as its path relative to the root says: in {start}, else the last time that is in the path."""
+        if self.start_format is None:
+            return None
+        text = (self.match(relative) or {}).get("start") if "{start}" in self.template else relative
+        return None if text is None else start_in(text, self.start_format)
 
     def match(self, relative: str) -> dict[str, str] | None:
         """Return the fields of a path relative to the root (``/`` between folders), or None if it does not match.
@@ -314,7 +333,8 @@ class DynamicCropping(StrictSettings):
     margin: int = Field(10, ge=0, description="px around the body parts that were seen")
 
 
-def _none_is_off(value: Any) -> Any:
+def none_is_off(value: Any) -> Any:
+    """Take ``none``, which says in words that a thing is not wanted, as None."""
     return None if value == "none" else value
 
 
@@ -323,7 +343,7 @@ class Inference(StrictSettings):
 
     precision: Literal["float32", "proven"] = "float32"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    dynamic_cropping: Annotated[DynamicCropping | None, BeforeValidator(_none_is_off)] = None
+    dynamic_cropping: Annotated[DynamicCropping | None, BeforeValidator(none_is_off)] = None
 
     @model_validator(mode="after")
     def _one_frame_after_the_other(self) -> Inference:

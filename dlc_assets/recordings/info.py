@@ -15,10 +15,11 @@ from dlc_assets.lab.files import atomic_path
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.lab.settings import CropSettings
+from dlc_assets.video.findings import About
 
 
-class RecordedFile(BaseModel):
-    """One video file of a recording, as it was when it was probed."""
+class StoredFile(BaseModel):
+    """A file that a session was probed with, as it was then: of time stamps, or a video."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,11 +27,16 @@ class RecordedFile(BaseModel):
     size: int
     mtime_ns: int
     sha256: str
-    frame_count: int
 
     def resolve(self, root: Path) -> Path:
         """Return where the file lies for the lab at *root*."""
         return root / self.path
+
+
+class RecordedFile(StoredFile):
+    """One video file of a recording."""
+
+    frame_count: int
 
 
 class RecordingInfo(BaseModel):
@@ -57,6 +63,21 @@ class RecordingInfo(BaseModel):
     content_hash: str
     crop: CropSettings | None = Field(None, description="as session.yaml states it; None: the setup's counts")
     problems: list[str] = Field(default_factory=list)
+    # What releases before did not store has a default, so that an update does not probe an archive again.
+    about: list[About] = Field(
+        default_factory=list, description="what each of problems is about; empty: not told apart"
+    )
+    times_files: list[StoredFile] = Field(default_factory=list, description="empty: the times are the videos' own")
+    times_repaired: list[str] = Field(default_factory=list, description="what on_mismatch did, in sentences")
+
+    def problems_about(self, *about: About) -> list[str]:
+        """Return the problems that are about one of *about*."""
+        return [problem for problem, kind in zip(self.problems, self.about, strict=False) if kind in about]
+
+    @property
+    def video_rate(self) -> Fraction | None:
+        """Frames per second on the video's own clock, by which its frames can be sought; None where they are not known to be steady."""
+        return self.fraction if self.regular and not self.problems and not self.times_files else None
 
     @property
     def fraction(self) -> Fraction:
@@ -81,6 +102,17 @@ class SessionInfo(BaseModel):
     tags: dict[str, Any]
     recordings: list[RecordingInfo]
     failed: dict[str, str] = Field(default_factory=dict)
+    failed_about: dict[str, About] = Field(
+        default_factory=dict, description="what is wrong with a failed recording, if known"
+    )
+    cameras: list[str] = Field(
+        default_factory=list, description="where the session's cameras do not agree, in sentences"
+    )
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What makes two recordings of one session the same, but for the recordings themselves."""
+        return self.model_dump(mode="json", exclude={"recordings", "failed", "failed_about", "cameras"})
 
     def recording(self, name: str) -> RecordingInfo:
         """Return the recording called *name*."""

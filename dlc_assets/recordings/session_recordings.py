@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date, datetime
-from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,41 +19,64 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import NAME, Manifest
 from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.lab.session_metadata import RecordingMetadata, SessionMetadata
+from dlc_assets.recordings.cameras import disagreements, overlaps
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
-from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo, write_times
-from dlc_assets.video.probe import ProbedVideo, probe_video
+from dlc_assets.recordings.hashing import hashed_meanwhile
+from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo, StoredFile, write_times
+from dlc_assets.recordings.parts import (
+    PicturesDiffer,
+    check_one_size,
+    check_parts_fit,
+    gaps_between_parts,
+    regular_over_parts,
+    skipped_parts,
+    times_of_parts,
+)
+from dlc_assets.recordings.path_times import (
+    StatedTimes,
+    earliest_start,
+    portable,
+    starts_in_names,
+    stated_times,
+    time_inputs,
+)
+from dlc_assets.recordings.time_stamps import TimeStamps, first_moment, read_time_stamps, times_of_frames
+from dlc_assets.video.findings import About, Finding
+from dlc_assets.video.probe import ProbedVideo, probe_video, timing_of
 
 _DAY_IN_NAME = re.compile(r"(?<!\d)(20\d{2})[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?!\d)")
-_LAST_PART = 9_999  # a larger number in the place of {part} is a time of day or a date
-# The average rate of a short part, or of one with irregular times, is not exactly the others'.
-_SAME_RATE = 0.02
 _CLOCK = "recording's offset plus the container's presentation times"
+_START_UNKNOWN = "unknown: state it in session.yaml as start"
 
 
 def session_inputs(lab: Lab, found: FoundSession) -> dict[str, str]:
     """Return the hashes that say whether a session must be probed again; files are told by path, size and change time.
 
-    Paths are those in the lab, so that a lab that was moved is not behind.
+    Paths are those in the lab, so that a lab that was moved is not behind. What times come from beside the videos is among them only
+    where something is: else the hashes are those of releases that did not know of it, and nothing is probed again.
     """
+    times = time_inputs(lab, found)
     return {
         "videos": content_hash(
             {
-                name: [[_portable(lab, file.path), file.size, file.mtime_ns] for file in recording.files]
+                name: [[portable(lab, file.path), file.size, file.mtime_ns] for file in recording.files]
                 for name, recording in sorted(found.recordings.items())
             }
         ),
         "session metadata": "" if found.metadata_file is None else sha256_file(found.metadata_file),
         "refused": content_hash(found.refused),
         "time zone": lab.settings.timezone,
+        **({"times": content_hash(times)} if times else {}),
     }
 
 
 def day_of(found: FoundSession, lab: Lab) -> date:
-    """Return the day of a session that may not be probed yet: stated start, date in its name, or age of its oldest file."""
+    """Return the day of a session that may not be probed yet: stated start, date in its names, or age of its oldest file."""
     try:
         start = found.metadata().start
     except DlcAssetsError:
         start = None
+    start = start or earliest_start(lab, found)
     return (
         (start.date() if start else None)
         or _day_in_name(found.session)
@@ -82,48 +104,78 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
     """
     inputs = session_inputs(lab, found)
     metadata = found.metadata()
-    recordings: list[RecordingInfo] = []
     failed: dict[str, str] = {}
-    created: list[datetime] = []
-    times_of: dict[str, np.ndarray] = {}
+    failed_about: dict[str, About] = {}
+
+    def set_aside(name: str, error: Exception) -> None:
+        failed[name] = str(error)
+        if isinstance(error, PicturesDiffer):
+            failed_about[name] = "size"
+        log(f"{found.key}, {name}: {error}")
+
+    probed: dict[str, _Probed] = {}
     for name, recording in sorted(found.recordings.items()):
         refusal = found.refused.get("*") or found.refused.get(name)
         if refusal is not None:
             failed[name] = refusal
             continue
+        stated = metadata.recordings.get(name, RecordingMetadata())
         try:
-            info, times, made = _probe_recording(
-                lab, recording, metadata.recordings.get(name, RecordingMetadata()), log
-            )
+            probed[name] = _probe_recording(lab, recording, stated_times(lab, found, name, stated), log)
         except (DlcAssetsError, OSError) as error:
-            failed[name] = str(error)
-            log(f"{found.key}, {name}: {error}")
+            set_aside(name, error)
+    earliest = earliest_start(lab, found)  # of all, so that a damaged video does not move the others' times
+    start, source = _start(lab, metadata, earliest, probed.values())
+    recordings: list[RecordingInfo] = []
+    times_of: dict[str, np.ndarray] = {}
+    for name, one in probed.items():
+        stated = metadata.recordings.get(name, RecordingMetadata())
+        try:
+            info, times = _recording_info(lab, one, stated, start, earliest)
+        except DlcAssetsError as error:
+            set_aside(name, error)
             continue
         recordings.append(info)
         times_of[name] = times
-        created += made
     if not recordings:
         raise InputError(f"{found.key}: no recording can be used. " + " ".join(failed.values()))
-    session = _session_info(lab, found, metadata, recordings, failed, created)
+    subject = found.subject if found.subject is not None else metadata.subject
+    session = SessionInfo(
+        session=found.key,
+        session_label=split_session_key(found.key)[1],
+        session_source_name=found.session,
+        subject=None if subject is None else label_for_archive(subject, "subject"),
+        subject_source_name=subject,
+        start=start,
+        start_source=source,
+        day=start.date() if start is not None else _day_in_name(found.session),
+        description=metadata.description,
+        experimenters=list(metadata.experimenters or ()),
+        tags=dict(metadata.tags),
+        recordings=recordings,
+        failed=failed,
+        failed_about=failed_about,
+        cameras=[*overlaps(recordings), *disagreements(recordings)],
+    )
     manifest = Manifest(
         asset="session_recordings",
         key=found.key,
         inputs=inputs,
         data_version=content_hash(
-            session.model_dump(mode="json", exclude={"failed"}) | {"recordings": _hashes(recordings)}
+            session.content | {"recordings": {info.recording: info.content_hash for info in recordings}}
         ),
         details=session.model_dump(mode="json"),
         problems=[
             *found.problems,
             *(f"{n}: {m}" for n, m in failed.items() if m not in found.problems),
             *_unused(found, metadata),
+            *(f"{info.recording}: {problem}" for info in recordings for problem in info.problems),
+            *session.cameras,
         ],
         run_id=run_id,
     )
-    manifest.problems += [f"{info.recording}: {problem}" for info in recordings for problem in info.problems]
-    manifest.problems += _overlaps(recordings)
     _store(lab, manifest, recordings, times_of)
-    _forget_times_of_others(lab, found.key, {info.recording for info in recordings})
+    _forget_times_of_others(lab, found.key, set(times_of))
     return manifest
 
 
@@ -136,22 +188,6 @@ def _store(lab: Lab, manifest: Manifest, recordings: list[RecordingInfo], times_
         for info in recordings:
             times_file = written.enter_context(atomic_path(lab.layout.recording_times(manifest.key, info.recording)))
             write_times(times_file, times_of[info.recording], [file.frame_count for file in info.files])
-
-
-def _hashes(recordings: list[RecordingInfo]) -> dict[str, str]:
-    return {info.recording: info.content_hash for info in recordings}
-
-
-def _overlaps(recordings: list[RecordingInfo]) -> list[str]:
-    """Say which recordings of one device lie at the same time, which no camera can do: their offsets are not stated."""
-    problems = []
-    for first, second in pairwise(sorted(recordings, key=lambda info: (info.device, info.time_start))):
-        if first.device == second.device and second.time_start < first.time_start + first.duration:
-            problems.append(
-                f"{first.recording} and {second.recording} are both of {first.device} and overlap in time: state in session.yaml "
-                "when each began, as recordings.<recording>.offset (s from the session's start)."
-            )
-    return problems
 
 
 def _unused(found: FoundSession, metadata: SessionMetadata) -> list[str]:
@@ -169,154 +205,157 @@ def _forget_times_of_others(lab: Lab, session: str, known: set[str]) -> None:
             path.unlink()
 
 
+@dataclass(frozen=True)
+class _Probed:
+    """One recording as its files are, before its session's start is known; `starts` are its files', as their names say."""
+
+    recording: FoundRecording
+    videos: tuple[ProbedVideo, ...]
+    files: tuple[RecordedFile, ...]
+    starts: tuple[datetime | None, ...]
+    stated: StatedTimes | None
+    stamps: tuple[TimeStamps, ...]
+    times_files: tuple[StoredFile, ...]
+
+
 def _probe_recording(
-    lab: Lab, recording: FoundRecording, metadata: RecordingMetadata, log: Callable[[str], None]
-) -> tuple[RecordingInfo, np.ndarray, list[datetime]]:
-    probed: list[ProbedVideo] = []
+    lab: Lab, recording: FoundRecording, stated: StatedTimes | None, log: Callable[[str], None]
+) -> _Probed:
+    # Time stamps are read first: a wrong file is said before hours of video are decoded.
+    stamps = () if stated is None else [read_time_stamps(p, stated.settings, stated.stated_in) for p in stated.files]
+    times_files = () if stated is None else [_times_file(lab, path) for path in stated.files]
+    videos: list[ProbedVideo] = []
     files: list[RecordedFile] = []
     for file in recording.files:
-        video = probe_video(file.path, on_progress=LoggedProgress(log, f"probing {file.path.name}", "frames"))
-        _check_one_size(video)
-        probed.append(video)
-        files.append(
-            RecordedFile(
-                path=_portable(lab, file.path),
-                size=file.size,
-                mtime_ns=file.mtime_ns,
-                sha256=sha256_file(file.path),
-                frame_count=video.frame_count,
+        with hashed_meanwhile(file.path) as sha256:
+            video = probe_video(file.path, on_progress=LoggedProgress(log, f"probing {file.path.name}", "frames"))
+            check_one_size(video)
+            files.append(
+                RecordedFile(
+                    path=portable(lab, file.path),
+                    size=file.size,
+                    mtime_ns=file.mtime_ns,
+                    sha256=sha256(),
+                    frame_count=video.frame_count,
+                )
             )
-        )
-    _check_parts_fit(recording, probed)
-    first = probed[0]
-    times = _times_of_parts(probed) + metadata.offset
-    headers = [video.header_frame_count for video in probed]
+        videos.append(video)
+    check_parts_fit(recording, videos)
+    starts = starts_in_names(lab, recording)
+    return _Probed(recording, tuple(videos), tuple(files), tuple(starts), stated, tuple(stamps), tuple(times_files))
+
+
+def _times_file(lab: Lab, path: Path) -> StoredFile:
+    status = path.stat()
+    return StoredFile(
+        path=portable(lab, path), size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path)
+    )
+
+
+def _start(
+    lab: Lab, metadata: SessionMetadata, named: datetime | None, probed: Iterable[_Probed]
+) -> tuple[datetime | None, str]:
+    """Return when the session began, in the lab's time zone where a machine said so, and who says so."""
+    if metadata.start is not None:
+        return lab.settings.complete(metadata.start), "session.yaml"
+    if named is not None:
+        return named.astimezone(lab.settings.zone), "file name"
+    probed = list(probed)
+    stamped = [
+        moment
+        for one in probed
+        if one.stated is not None and one.stated.settings.clock == "unix"
+        if (moment := first_moment(one.stamps[0], one.stated.settings)) is not None
+    ]
+    created = [video.creation_time for one in probed for video in one.videos if video.creation_time is not None]
+    for moments, source in (
+        (stamped, "first time stamp of a file beside the video"),
+        (created, "video container's creation time"),
+    ):
+        if moments:
+            return min(moments).astimezone(lab.settings.zone), source
+    return None, _START_UNKNOWN
+
+
+def _recording_info(
+    lab: Lab, probed: _Probed, metadata: RecordingMetadata, start: datetime | None, earliest: datetime | None
+) -> tuple[RecordingInfo, np.ndarray]:
+    """Return what is stored of a recording, and its times; *start* is the session's, *earliest* that of its first recording by name."""
+    recording, videos, first = probed.recording, probed.videos, probed.videos[0]
+    began = probed.starts[0]
+    after = 0.0 if began is None or earliest is None else (began - earliest).total_seconds()
+    offset = after if metadata.offset is None else metadata.offset
+    findings = [Finding("times", problem) for problem in skipped_parts(recording)]
+    repaired: tuple[str, ...] = ()
+    if probed.stated is None:
+        times, rate = times_of_parts(videos) + offset, first.rate
+        regular, duration, clock = regular_over_parts(videos, times), float(sum(v.duration for v in videos)), _CLOCK
+        findings += [Finding("times", problem) for problem in gaps_between_parts(videos, probed.starts)]
+        findings += _of_files(videos, {"decoding", "times", "size", "other"})
+    else:
+        settings = probed.stated.settings
+        if settings.clock != "device":
+            offset = metadata.offset or 0.0  # these clocks tell by themselves when the recording began
+        counts = [video.frame_count for video in videos]
+        counts = [sum(counts)] if len(probed.stamps) == 1 else counts
+        times, repaired = times_of_frames(probed.stamps, counts, settings, start, offset)
+        rate, regular, timing = timing_of(times, first.rate) if len(times) > 1 else (first.rate, True, [])
+        duration = float(times[-1] - times[0] + 1 / rate)
+        clock = _clock_of(probed.stated, offset)
+        findings += [*(Finding("times", sentence) for sentence in repaired), *timing]
+        findings += _of_files(videos, {"decoding", "size", "other"})  # the containers' times are not used
+    headers = [video.header_frame_count for video in videos]
     device = metadata.device or recording.camera
     info = RecordingInfo(
         recording=recording.name,
         camera=recording.camera,
         device=device,
-        files=files,
+        files=list(probed.files),
         width=first.width,
         height=first.height,
         codec=first.codec,
         pixel_format=first.pixel_format,
         rotation=first.rotation,
-        rate=str(first.rate),
-        regular=_regular(probed, times),
+        rate=str(rate),
+        regular=regular,
         frame_count=len(times),
         header_frame_count=None if None in headers else sum(count for count in headers if count is not None),
-        duration=float(sum(video.duration for video in probed)),
+        duration=duration,
         time_start=float(times[0]),
-        clock=_CLOCK,
+        clock=clock,
         content_hash=content_hash(
             {
-                "videos": [file.sha256 for file in files],
+                "videos": [file.sha256 for file in probed.files],
                 "times": hashlib.sha256(np.ascontiguousarray(times, dtype="<f8").tobytes()).hexdigest(),
                 "device": device,
             }
         ),
         crop=metadata.crop,
-        problems=[
-            *_skipped_parts(recording),
-            *(f"{video.path.name}: {problem}" for video in probed for problem in video.problems),
-        ],
+        problems=[finding.says for finding in findings],
+        about=[finding.about for finding in findings],
+        times_files=list(probed.times_files),
+        times_repaired=list(repaired),
     )
-    return info, times, [video.creation_time for video in probed if video.creation_time is not None]
+    return info, times
 
 
-def _portable(lab: Lab, path: Path) -> str:
-    return (path.relative_to(lab.root) if path.is_relative_to(lab.root) else path).as_posix()
+def _of_files(videos: Sequence[ProbedVideo], kinds: set[About]) -> list[Finding]:
+    return [
+        Finding(finding.about, f"{video.path.name}: {finding.says}")
+        for video in videos
+        for finding in video.findings
+        if finding.about in kinds
+    ]
 
 
-def _check_one_size(video: ProbedVideo) -> None:
-    if video.resized is not None:
-        frame, width, height = video.resized
-        raise InputError(
-            f"{video.path}: the picture changes its size at frame {frame}, from {video.width}x{video.height} px to "
-            f"{width}x{height} px. Coordinates would change their meaning there, so the recording cannot be analysed: split the "
-            "video at this frame, or encode it again in one size."
-        )
-
-
-def _check_parts_fit(recording: FoundRecording, probed: list[ProbedVideo]) -> None:
-    first = probed[0]
-    for video in probed[1:]:
-        # Times of irregular parts are the files' own, frame by frame; their average rates need not agree.
-        alike = not (video.regular and first.regular) or abs(video.rate / first.rate - 1) <= _SAME_RATE
-        if _picture_words(video) != _picture_words(first) or not alike:
-            here, there = (
-                (_picture_words(video), _picture_words(first))
-                if alike
-                else (f"frame rate {video.rate}", f"frame rate {first.rate}")
-            )
-            raise InputError(
-                f"{recording.name}: its parts do not fit together: {video.path} has {here}, {first.path} has {there}. "
-                "Parts are one recording split in files; separate recordings take {recording} or {trial} in the template."
-            )
-
-
-def _picture_words(video: ProbedVideo) -> str:
-    """Say what must be the same in all parts for a coordinate to mean the same place: upright size, and rotation."""
-    turned = f", turned by {video.rotation} degrees" if video.rotation else ""
-    return f"pictures of {video.width}x{video.height} px{turned}"
-
-
-def _skipped_parts(recording: FoundRecording) -> list[str]:
-    """Say which numbers are missing among the parts: the times go on as if nothing were, so a person must look."""
-    numbers = {int(part) for part in recording.parts if part.isdecimal()}
-    if len(numbers) < len(recording.parts) or max(numbers) > _LAST_PART:
-        return []
-    missing = sorted(set(range(min(1, *numbers), max(numbers) + 1)) - numbers)
-    if not missing:
-        return []
-    listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-    return [f"Parts {listed} are not there ({len(numbers)} are); the times go on as if nothing were missing."]
-
-
-def _times_of_parts(probed: list[ProbedVideo]) -> np.ndarray:
-    """Return times (all frames,) in s: each part begins one frame interval after the last frame of the one before."""
-    times: list[np.ndarray] = []
-    start = 0.0
-    for video in probed:
-        times.append(video.times + start)
-        start = float(times[-1][-1] + 1 / video.rate)
-    return np.concatenate(times)
-
-
-def _regular(probed: list[ProbedVideo], times: np.ndarray) -> bool:
-    if not all(video.regular for video in probed):
-        return False
-    exact = times[0] + np.arange(len(times)) * float(1 / Fraction(probed[0].rate))
-    return bool(np.max(np.abs(times - exact)) < 0.5 / float(probed[0].rate))
-
-
-def _session_info(
-    lab: Lab,
-    found: FoundSession,
-    metadata: SessionMetadata,
-    recordings: list[RecordingInfo],
-    failed: dict[str, str],
-    created: list[datetime],
-) -> SessionInfo:
-    start, source = None, "unknown: state it in session.yaml as start"
-    if metadata.start is not None:
-        start, source = lab.settings.complete(metadata.start), "session.yaml"
-    elif created:
-        start, source = min(created).astimezone(lab.settings.zone), "video container's creation time"
-    subject_source = found.subject if found.subject is not None else metadata.subject
-    return SessionInfo(
-        session=found.key,
-        session_label=split_session_key(found.key)[1],
-        session_source_name=found.session,
-        subject=None if subject_source is None else label_for_archive(subject_source, "subject"),
-        subject_source_name=subject_source,
-        start=start,
-        start_source=source,
-        day=start.date() if start is not None else _day_in_name(found.session),
-        description=metadata.description,
-        experimenters=list(metadata.experimenters or ()),
-        tags=dict(metadata.tags),
-        recordings=recordings,
-        failed=failed,
-    )
+def _clock_of(stated: StatedTimes, offset: float) -> str:
+    """Say where times come from: it is written into every pose table and NWB file."""
+    files = stated.files[0].name + (f" and {len(stated.files) - 1} more" if len(stated.files) > 1 else "")
+    column = "" if stated.settings.column is None else f", column {stated.settings.column}"
+    zero = {
+        "session": "as they are, on the session's clock",
+        "unix": "since 1970, less the session's start",
+        "device": "counted from the first frame",
+    }[stated.settings.clock]
+    plus = f", plus the recording's offset of {offset:g} s" if offset else ""
+    return f"time stamps of {files}{column} (in {stated.settings.unit}), {zero}{plus}"

@@ -99,7 +99,7 @@ def _events(
         if manifest is None:
             continue  # its files went between the listing and now
         if asset in CHECKS:
-            yield from evaluations(manifest)
+            yield from evaluations(manifest, lab.root)
         yield dg.AssetMaterialization(
             asset,
             partition=key,

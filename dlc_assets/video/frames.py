@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 
 from dlc_assets.lab.errors import InputError
 from dlc_assets.video.decode import readable_frames, upright_rgb
 from dlc_assets.video.probe import ProbedVideo, open_video, probe_video
 
+_STRIP_DECODED = 2_000  # frames; seconds of decoding, for a picture to look at
 _WORTH_SEEKING = 120  # frames; nearer ones are reached faster by decoding on
 
 
@@ -48,20 +51,47 @@ def read_frames(
     return {index: found[index] for index in wanted}
 
 
-def frame_strip(path: Path, count: int = 5, height: int = 120, *, probed: ProbedVideo | None = None) -> np.ndarray:
-    """Return *count* frames spread over the video side by side, as (height, total width, 3) uint8 RGB."""
+def frame_strip(path: Path, count: int = 5, height: int = 120, *, frames: int | None = None) -> np.ndarray:
+    """Return up to *count* frames spread over the video side by side, as (height, total width, 3) uint8 RGB.
+
+    They are sought by the length that the container states, so that a picture of a long video takes no second decoding of it all.
+    Where that cannot be done, they are of the first `_STRIP_DECODED` of its *frames* (None: counted here).
+    """
     from PIL import Image
 
-    video = probed or probe_video(path)
-    middles = (np.arange(count) + 0.5) / count * video.frame_count
-    indices = sorted({int(middle) for middle in middles})
-    pictures = read_frames(path, indices, probed=video)
-    width = max(1, round(height * video.width / video.height))
+    pictures = _spread(path, count)
+    if not pictures:
+        until = min(frames or probe_video(path).frame_count, _STRIP_DECODED)
+        found = read_frames(path, sorted({int(middle) for middle in (np.arange(count) + 0.5) / count * until}))
+        pictures = [found[index] for index in sorted(found)]
+    width = max(1, round(height * pictures[0].shape[1] / pictures[0].shape[0]))
     small = [
-        np.asarray(Image.fromarray(pictures[index]).resize((width, height), Image.Resampling.LANCZOS))
-        for index in indices
+        np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)) for picture in pictures
     ]
     return np.concatenate(small, axis=1)
+
+
+def _spread(path: Path, count: int) -> list[np.ndarray]:
+    """Return frames about evenly spread; none where the container states no length, is damaged, or cannot be sought in."""
+    found: dict[int, np.ndarray] = {}
+    with open_video(path) as (container, stream):
+        if not container.duration or not stream.average_rate:
+            return []
+        tick = float(stream.time_base or 1e-3)
+        interval = float(1 / stream.average_rate)
+        begin, span = (container.start_time or 0) / av.time_base, container.duration / av.time_base
+        for middle in (np.arange(count) + 0.5) / count:
+            target = begin + middle * span
+            try:
+                container.seek(int(target / tick), stream=stream, backward=True)
+                frames = _whole_from_here(readable_frames(container, stream))
+                frame = next((f for f in frames if f.pts is not None and f.pts * tick > target - interval), None)
+            except av.FFmpegError:
+                return []
+            if frame is None:
+                return []
+            found[frame.pts] = upright_rgb(frame)
+    return [found[pts] for pts in sorted(found)]
 
 
 def _decoded(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
@@ -100,9 +130,20 @@ def _sought(
             target = time_of(index) / tick
             if index - at > _WORTH_SEEKING:
                 container.seek(int(target), stream=stream, backward=True)
-                frames = readable_frames(container, stream)
+                frames = _whole_from_here(readable_frames(container, stream))
             at = index
             reached = next((f for f in frames if f.pts is not None and f.pts > target - near), None)
             if reached is not None and reached.pts < target + near:
                 found[index] = upright_rgb(reached)
     return found
+
+
+def _whole_from_here(frames: Iterator[Any]) -> Iterator[Any]:
+    """Give the frames after a seek; none where the first is patched: it needs pictures before it, and what follows is built on it.
+
+    The key frames of some H.264 encoders are such, so that a player shows a grey or green picture for a while.
+    """
+    first = next(frames, None)
+    if first is not None and not first.is_corrupt:
+        yield first
+        yield from frames

@@ -24,11 +24,13 @@ import numpy as np
 
 from dlc_assets.lab.errors import InputError
 from dlc_assets.lab.progress import Progress
+from dlc_assets.video.findings import About, Finding
 
 _PROGRESS_EVERY = 100
 _LARGEST_HEADER_COUNT = 2**31 - 1  # a year at 60 frames/s; beyond it a header is noise
 _GRID_SPREAD = 1.1  # ticks: rounding moves a time by half a tick either way, and the fitted rate is not perfect
 _TIMING_FLOOR = 2e-4  # s; a spread that no camera clock or pose cares about
+_STAMP_TICK = Fraction(1, 1_000_000)  # s; finer than any camera's clock keeps its rate
 _GAPS_LISTED = 3
 _VARYING = 0.1  # of the usual interval; below it, jitter of a camera's clock
 _DEEPEST_REORDERING = 16  # frames that H.264 may hold back, and so the farthest that a time can be astray
@@ -65,8 +67,8 @@ class ProbedVideo:
         s: the last time and one frame interval.
     creation_time
         The container's ``creation_time`` in UTC, None where it has none.
-    problems
-        A sentence for each thing that a person should know before trusting the video.
+    findings
+        Each thing that a person should know before trusting the video; `problems` are their sentences.
     stored_times
         Whether each frame has the time that the container gives it; False where some were derived or reordered.
     resized
@@ -89,9 +91,13 @@ class ProbedVideo:
     regular: bool
     duration: float
     creation_time: datetime | None
-    problems: tuple[str, ...]
+    findings: tuple[Finding, ...]
     stored_times: bool = True
     resized: tuple[int, int, int] | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(finding.says for finding in self.findings)
 
 
 @dataclass
@@ -147,18 +153,44 @@ def probe_video(path: Path, *, on_progress: Progress | None = None) -> ProbedVid
             regular=regular and not len(gaps),
             duration=float(times[-1]) + float(1 / rate),
             creation_time=_creation_time(container, stream),
-            problems=(
-                *header_problems,
-                *_count_problems(decoded, header),
-                *problems,
-                *_interval_problems(times, gaps, regular, float(tick)),
-                *rotation_problems,
-                *_size_problems(decoded, header_size),
-                *_picture_problems(decoded, container, stream),
+            findings=(
+                *_findings("decoding", header_problems),
+                *_findings("decoding", _count_problems(decoded, header)),
+                *_findings("times", problems),
+                *_findings("times", _interval_problems(times, gaps, regular, float(tick))),
+                *_findings("other", rotation_problems),
+                *_findings("size", _size_problems(decoded, header_size)),
+                *_findings("decoding", _damage_problems(decoded)),
+                *_findings("other", _picture_problems(container, stream)),
             ),
             stored_times=not problems,
             resized=None if decoded.resized is None else (decoded.resized[0], *_upright(decoded.resized[1:], rotation)),
         )
+
+
+def timing_of(times: np.ndarray, rate: Fraction) -> tuple[Fraction, bool, list[Finding]]:
+    """Judge times that do not come from a video's container.
+
+    Parameters
+    ----------
+    times
+        (frames,) float64, s, strictly increasing.
+    rate
+        Frames per second that the container states: kept where it explains all of *times*.
+
+    Returns
+    -------
+    tuple
+        Frames per second, the average where they are irregular; whether all frames lie on its grid; gaps, and a rate that varies.
+    """
+    ticks = (times - times[0]) / float(_STAMP_TICK)
+    found, regular = _rate(ticks, _STAMP_TICK, [rate])
+    if not regular:
+        average = (len(times) - 1) / Fraction(float(times[-1] - times[0]))
+        found = average.limit_denominator(1_000_000)
+    gaps = _gaps(times)
+    problems = _interval_problems(times, gaps, regular, float(_STAMP_TICK))
+    return found, regular and not len(gaps), _findings("times", problems)
 
 
 @contextmanager
@@ -402,12 +434,20 @@ def _px(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]} px"
 
 
-def _picture_problems(decoded: _Decoded, container: Any, stream: Any) -> list[str]:
+def _findings(about: About, sentences: Sequence[str]) -> list[Finding]:
+    return [Finding(about, sentence) for sentence in sentences]
+
+
+def _damage_problems(decoded: _Decoded) -> list[str]:
+    if not decoded.damaged:
+        return []
+    damaged = np.zeros(len(decoded.ticks), dtype=bool)
+    damaged[decoded.damaged] = True
+    return [f"{_frames(damaged)} damaged data; the decoder patched the picture."]
+
+
+def _picture_problems(container: Any, stream: Any) -> list[str]:
     problems = []
-    if decoded.damaged:
-        damaged = np.zeros(len(decoded.ticks), dtype=bool)
-        damaged[decoded.damaged] = True
-        problems.append(f"{_frames(damaged)} damaged data; the decoder patched the picture.")
     aspect = stream.sample_aspect_ratio
     if aspect and aspect != 1:
         problems.append(f"Pixels are not square ({aspect}); coordinates are in stored pixels, as in DeepLabCut.")

@@ -11,6 +11,7 @@ import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
 from dlc_assets.assets import reporting
+from dlc_assets.checks.outcomes import CHECKS
 from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.errors import EnvironmentProblem
 from dlc_assets.lab.manifest import Manifest
@@ -51,15 +52,14 @@ def test_one_session_is_probed_with_its_preview_its_counts_and_its_checks(small:
     made = small.materialization("session_recordings", FIRST)
     assert made.metadata["dagster/partition_row_count"].value == 12
     assert made.metadata["start"].value == "2026-05-01T10:00:00+02:00"
-    assert str(made.metadata["frames of the first recording"].value).startswith("![frames](data:image/jpeg;base64,")
+    assert str(made.metadata["frames"].value).startswith("**top**\n\n![frames](data:image/jpeg;base64,")
     assert str(made.metadata["frame intervals"].value).startswith("![frame intervals](data:image/png;base64,")
     assert made.metadata["dagster/uri"].value == str(small.lab.layout.session_recordings(FIRST))
     (row,) = rows_of(made.metadata["recordings"])
     assert (row["recording"], row["frames"], row["rate"], row["size"]) == ("top", 12, "25", "64x48")
     assert (row["frames by header"], row["regular"], row["turned upright"]) == (12, True, "no")
     assert {name: e.passed for name, e in small.checks(result).items()} == {
-        ("recordings_readable", FIRST): True,
-        ("recordings_complete", FIRST): True,
+        (check, FIRST): True for check in CHECKS["session_recordings"]
     }
     assert (made.tags or {})["dagster/data_version"] == small.recorded_version(FIRST)
 
@@ -78,7 +78,7 @@ def test_a_range_with_a_broken_video_in_the_middle_makes_the_others_and_names_it
     assert video_of(SECOND) in said.description
     assert FIRST not in said.description
     assert set(small.checks(result)) == {
-        (check, key) for key in (FIRST, THIRD) for check in ("recordings_readable", "recordings_complete")
+        (check, key) for key in (FIRST, THIRD) for check in CHECKS["session_recordings"]
     }
     kept = last_failure(small.lab.layout, "session_recordings", SECOND)
     assert kept is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -54,9 +56,9 @@ def record(lab: Lab) -> tuple[SessionInfo, Manifest]:
     return need_session_info(lab.layout, KEY)
 
 
-def failed_check(manifest: Manifest, name: str) -> str:
+def failed_check(lab: Lab, manifest: Manifest, name: str) -> str:
     """Return what the check that failed says, all of it."""
-    said = evaluation(manifest, name)
+    said = evaluation(manifest, name, lab.root)
     assert not said.passed
     listed = said.metadata["all"]
     assert isinstance(listed, dg.JsonMetadataValue)
@@ -269,10 +271,10 @@ def test_fewer_frames_than_the_header_states_fail_a_check_with_both_numbers_and_
     assert top.header_frame_count == 60
     assert 0 < top.frame_count < 60
     assert len(read_times(lab.layout, KEY, "top")) == top.frame_count
-    said = failed_check(manifest, "recordings_complete")
+    said = failed_check(lab, manifest, "recordings_whole")
     assert f"{top.frame_count} frames decode, fewer than the 60 that the header states" in said
     assert f"frame {top.frame_count} is the first one missing" in said
-    assert evaluation(manifest, "recordings_readable").passed
+    assert evaluation(manifest, "recordings_readable", lab.root).passed
 
 
 def test_a_real_video_with_a_damaged_frame_in_the_middle_fails_a_check_with_its_number(
@@ -281,7 +283,7 @@ def test_a_real_video_with_a_damaged_frame_in_the_middle_fails_a_check_with_its_
     (day / "top.mp4").write_bytes((real_data / "odd-videos/corrupted.mp4").read_bytes())
     info, manifest = record(lab)
     assert (info.recording("top").frame_count, info.recording("top").header_frame_count) == (28, 50)
-    said = failed_check(manifest, "recordings_complete")
+    said = failed_check(lab, manifest, "recordings_whole")
     assert "after 28 of the 50 frames that the header states; frame 28 is the first bad one" in said
 
 
@@ -293,7 +295,7 @@ def test_a_video_without_frames_is_named_and_the_sessions_other_recordings_are_u
     MADE[name](video)
     info, manifest = record(lab)
     assert [recording.recording for recording in info.recordings] == ["side"]
-    assert str(video) in failed_check(manifest, "recordings_readable")
+    assert str(video) in failed_check(lab, manifest, "recordings_readable")
     with pytest.raises(NotFoundError, match=rf'"top" that can be used: .*{video.name}'):
         info.recording("top")
 
@@ -313,7 +315,7 @@ def test_a_frame_count_that_cannot_be_is_said_and_the_decoded_frames_are_kept(
     MADE[name](day / f"top{Path(name).suffix}")
     info, manifest = record(lab)
     assert info.recording("top").frame_count == (10 if name.endswith("mkv") else 8)
-    assert said in failed_check(manifest, "recordings_complete")
+    assert said in failed_check(lab, manifest, "recordings_whole")
 
 
 @pytest.mark.parametrize(("name", "frames"), [("no_duration.mkv", 10), ("none.avi", 8)])
@@ -331,8 +333,10 @@ def test_a_picture_that_changes_its_size_refuses_the_recording_with_the_frame_an
     resized(day / "top.avi")
     info, manifest = record(lab)
     assert [recording.recording for recording in info.recordings] == ["side"]
-    said = failed_check(manifest, "recordings_readable")
+    said = failed_check(lab, manifest, "recordings_readable")
     assert f"{day / 'top.avi'}: the picture changes its size at frame 5, from 96x64 px to 128x80 px" in said
+    assert said == failed_check(lab, manifest, "recordings_of_one_size")
+    assert evaluation(manifest, "recordings_of_one_size", lab.root).severity == dg.AssetCheckSeverity.ERROR
     with pytest.raises(InputError, match="96x64 px up to frame 4 and 128x80 px"):
         list(decode_video(day / "top.avi"))
 
@@ -353,7 +357,7 @@ def test_parts_whose_pictures_differ_are_refused_with_both_files_and_sizes(
     second(second_part)
     info, manifest = record(lab)
     assert [recording.recording for recording in info.recordings] == ["side"]
-    why = failed_check(manifest, "recordings_readable")
+    why = failed_check(lab, manifest, "recordings_readable")
     assert f"{second_part} {said}" in why
     assert f"{first_part} has pictures of 96x64 px." in why
 
@@ -374,7 +378,7 @@ def test_a_rotated_recording_has_its_upright_size_and_says_how_it_was_turned(lab
     assert (top.width, top.height, top.rotation) == (64, 96, 90)
     assert top.problems == []
     assert next(decode_video(day / "top.mov")).shape == (96, 64, 3)
-    assert evaluation(manifest, "recordings_readable").passed
+    assert evaluation(manifest, "recordings_readable", lab.root).passed
 
 
 def test_uneven_times_are_kept_as_they_are_and_said(lab: Lab, day: Path) -> None:
@@ -382,7 +386,7 @@ def test_uneven_times_are_kept_as_they_are_and_said(lab: Lab, day: Path) -> None
     info, manifest = record(lab)
     assert info.recording("top").regular is False
     np.testing.assert_allclose(read_times(lab.layout, KEY, "top"), np.array(UNEVEN) / 1000, atol=1e-9)
-    assert "The frame rate varies: 30.0 to 49.0 ms" in failed_check(manifest, "recordings_complete")
+    assert "The frame rate varies: 30.0 to 49.0 ms" in failed_check(lab, manifest, "recordings_without_gaps")
 
 
 def test_a_gap_on_a_clock_as_coarse_as_the_rate_is_no_regular_recording(tmp_path: Path) -> None:
@@ -413,3 +417,121 @@ def test_an_odd_session_does_not_stop_the_next(lab: Lab, day: Path) -> None:
     with pytest.raises(InputError, match=r"ses-day2: no recording can be used\. .*day2/top\.mp4"):
         record_session(lab, discover(lab).sessions["ses-day2"], run_id="", log=lambda _: None)
     assert [recording.recording for recording in record(lab)[0].recordings] == ["side"]
+
+
+# --- real ones, each with what is expected of it ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What probing gives of a real odd video; None as `frames`: it is refused."""
+
+    frames: int | None
+    header: int | None = None
+    size: Size = (0, 0)
+    rotation: int = 0
+    rate: str = ""
+    regular: bool = True
+    fails: Mapping[str, str] = field(default_factory=dict)  # check: what it says
+
+
+EXPECTED = {
+    "chunk_out_of_range.mp4": Expected(None, fails={"recordings_readable": "does not open as a video"}),
+    "corrupted.mp4": Expected(
+        28, 50, (1280, 720), rate="10", fails={"recordings_whole": "Decoding stops after 28 of the 50 frames"}
+    ),
+    "no_duration.webm": Expected(
+        *(74, None, (1280, 720)),
+        rate="15000/1001",
+        regular=False,
+        fails={"recordings_without_gaps": "The frame rate varies: 62.0 to 72.0 ms"},
+    ),
+    "pts_test_video.mkv": Expected(
+        *(299, None, (1920, 1080)),
+        rate="30",
+        regular=False,
+        fails={"recordings_without_gaps": "1 gap in time where 33.0 ms is usual: 67 ms after frame 36; about 1 frame"},
+    ),
+    "stub_h264.mp4": Expected(5, 5, (160, 120), rate="10"),
+    "stub_mjpeg.avi": Expected(3, 3, (160, 120), rate="10"),
+    "stub_mp4v.mp4": Expected(5, 5, (160, 120), rate="10"),
+    "video.avi": Expected(8, 8, (32, 32), rate="1"),
+    "video_0.mov": Expected(3, 3, (568, 320), rate="30"),
+    "video_90.mov": Expected(3, 3, (320, 568), rotation=90, rate="30"),
+}
+EVERY = {
+    "recordings_readable",
+    "recordings_whole",
+    "recordings_without_gaps",
+    "recordings_of_one_size",
+    "cameras_agree",
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_real_odd_video_is_what_is_expected_of_it(lab: Lab, real_data: Path, name: str) -> None:
+    expected = EXPECTED[name]
+    kind = Path(name).suffix
+    if kind not in {f".{known}" for known in KINDS}:
+        lab = with_template(lab, kind)
+    shutil.copyfile(real_data / "odd-videos" / name, lab.root / f"recordings/day1/top{kind}")
+    if expected.frames is None:
+        with pytest.raises(InputError, match=f"top{kind}: .*{expected.fails['recordings_readable']}"):
+            record(lab)
+        return
+    info, manifest = record(lab)
+    top = info.recording("top")
+    assert (top.frame_count, top.header_frame_count, (top.width, top.height), top.rotation, top.rate, top.regular) == (
+        *(expected.frames, expected.header, expected.size, expected.rotation, expected.rate, expected.regular),
+    )
+    assert len(read_times(lab.layout, KEY, "top")) == expected.frames
+    failing = {check for check in EVERY if not evaluation(manifest, check, lab.root).passed}
+    assert failing == set(expected.fails)
+    for check, said in expected.fails.items():
+        assert said in failed_check(lab, manifest, check)
+
+
+def with_template(lab: Lab, kind: str) -> Lab:
+    settings = lab.root / "lab.yaml"
+    settings.write_text(f'{settings.read_text()}  - {{root: recordings, template: "{{session}}/{{camera}}{kind}"}}\n')
+    return open_lab_folder(lab.root)
+
+
+def test_every_real_odd_video_has_an_expectation(real_data: Path) -> None:
+    assert {path.name for path in (real_data / "odd-videos").iterdir() if path.suffix != ".txt"} == set(EXPECTED)
+
+
+# --- parts between which time is missing --------------------------------------------------------------
+
+
+def test_files_whose_time_stamps_run_on_show_a_gap_between_them(lab: Lab) -> None:
+    write(lab.root / "split/day1/top_1.mkv", pts=range(0, 400, 40), tick=Fraction(1, 1000))
+    write(lab.root / "split/day1/top_2.mkv", pts=range(900, 1300, 40), tick=Fraction(1, 1000))
+    _, manifest = record(lab)
+    said = failed_check(lab, manifest, "recordings_without_gaps")
+    assert "Between top_1.mkv and top_2.mkv lies a gap of 0.500 s, by their own time stamps" in said
+
+
+def test_files_that_follow_each_other_without_a_gap_say_nothing(lab: Lab) -> None:
+    write(lab.root / "split/day1/top_1.mkv", pts=range(0, 400, 40), tick=Fraction(1, 1000))
+    write(lab.root / "split/day1/top_2.mkv", pts=range(400, 800, 40), tick=Fraction(1, 1000))
+    write(lab.root / "split/day1/top_3.mkv")  # counts from 0, as most do
+    _, manifest = record(lab)
+    assert evaluation(manifest, "recordings_without_gaps", lab.root).passed
+
+
+def test_a_gap_between_files_is_seen_by_the_times_in_their_names(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(
+        "name: lab\nrecordings:\n"
+        '  - {root: recordings, template: "{session}/{camera}_{part}_{start}.mkv", start_format: "%Y%m%dT%H%M%S"}\n'
+    )
+    for part, start in enumerate(("101200", "101201", "101230"), start=1):
+        path = tmp_path / f"recordings/day1/top_{part}_20260501T{start}.mkv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, each=25)
+    lab = open_lab_folder(tmp_path)
+    info, manifest = record(lab)
+    assert info.recording("top").time_start == 0
+    said = failed_check(lab, manifest, "recordings_without_gaps")
+    assert said.count("Between") == 1
+    assert "_20260501T101201.mkv and top_3_20260501T101230.mkv lies a gap of 28.000 s, by their names" in said

@@ -256,6 +256,15 @@ def test_frames_found_by_seeking_equal_those_found_by_decoding_all(tmp_path: Pat
         np.testing.assert_array_equal(sought[index], decoded[index])
 
 
+def test_a_video_whose_key_frames_need_pictures_before_them_is_not_sought_in(real_data: Path) -> None:
+    """A real one: after a seek its decoder shows green where the mouse is not."""
+    path = real_data / "openfield/videos/m3v1mp4.mp4"
+    sought, decoded = read_frames(path, [400], rate=Fraction(30)), read_frames(path, [400])
+    np.testing.assert_array_equal(sought[400], decoded[400])
+    strip = frame_strip(path, frames=2330).astype(int)
+    assert np.abs(strip[..., 1] - strip[..., 0]).max() < 20  # the camera is grey
+
+
 def test_a_frame_beyond_the_end_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "short.mp4"
     encode_video(path, moving_square(10), Fraction(30))
