@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from dlc_assets.lab.errors import InputError
-from dlc_assets.recordings.discovery import FoundRecording
+from dlc_assets.recordings.found import FoundRecording
 from dlc_assets.video.probe import ProbedVideo
 
 _LAST_PART = 9_999  # a larger number in the place of {part} is a time of day or a date

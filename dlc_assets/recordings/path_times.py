@@ -11,7 +11,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.session_metadata import RecordingMetadata
 from dlc_assets.lab.settings import RecordingTemplate
 from dlc_assets.lab.time_settings import Timestamps
-from dlc_assets.recordings.discovery import FoundRecording, FoundSession
+from dlc_assets.recordings.found import FoundRecording, FoundSession
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ def time_inputs(lab: Lab, found: FoundSession) -> dict[str, Any]:
 
 def time_files(lab: Lab, found: FoundSession) -> list[Path]:
     """Return the files of time stamps that the session's recordings should have, there or not."""
+    if found.metadata_file is None and not _say(lab, "timestamps"):
+        return []
     metadata = found.metadata().recordings
     stated = (
         stated_times(lab, found, name, metadata.get(name, RecordingMetadata())) for name in sorted(found.recordings)

@@ -20,7 +20,7 @@ from dlc_assets.lab.manifest import NAME, Manifest
 from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.lab.session_metadata import RecordingMetadata, SessionMetadata
 from dlc_assets.recordings.cameras import disagreements, overlaps
-from dlc_assets.recordings.discovery import FoundRecording, FoundSession
+from dlc_assets.recordings.found import FoundRecording, FoundSession
 from dlc_assets.recordings.hashing import hashed_meanwhile
 from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo, StoredFile, write_times
 from dlc_assets.recordings.parts import (

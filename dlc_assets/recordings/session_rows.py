@@ -13,6 +13,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.recordings.assembly import assemble
 from dlc_assets.recordings.found import FoundSession, KnownFile
 from dlc_assets.recordings.known_files import KnownFiles
+from dlc_assets.recordings.path_times import time_files
 from dlc_assets.recordings.settling import waiting_of
 
 _AT_ONCE = 400  # keys; SQLite takes 32,766 values in a statement, and memory should stay small
@@ -122,7 +123,7 @@ class SessionRows:
             self._connection.execute(
                 "UPDATE session SET troubled = ? WHERE key = ?", (int(bool(found.problems)), found.key)
             )
-        named = _named_files(found)
+        named = _named_files(self._lab, found)
         stamp = self._stamp(found, named)
         if stamp == known:
             # Its done file may have come, which changes nothing but how long it is waited for.
@@ -247,16 +248,12 @@ def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _named_files(found: FoundSession) -> dict[str, str]:
-    """Return the files that a session's metadata names (times of frames), with what tells a changed one."""
-    if found.metadata_file is None:
-        return {}
+def _named_files(lab: Lab, found: FoundSession) -> dict[str, str]:
+    """Return the files of time stamps that session.yaml or lab.yaml name, with what tells a changed one."""
     try:
-        recordings = found.metadata().recordings.values()
+        paths = [os.path.normpath(file) for file in time_files(lab, found)]
     except DlcAssetsError:
         return {}  # probing it fails with the reason
-    stated = [getattr(getattr(recording, "timestamps", None), "file", None) for recording in recordings]
-    paths = [os.path.normpath(found.metadata_file.parent / file) for file in stated if file]
     return {path: _stat_words(path) for path in paths}
 
 
