@@ -16,6 +16,7 @@ LISTED = 20
 _MOST_CAUSES = 200
 _LONGEST_MESSAGE = 1500
 _PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\][^\s/\\:,;\"']+)+[/\\]?")
+_WORD = re.compile(r"[\w-]+")
 _NUMBER = re.compile(r"\d[\d.,]*")
 _FAILED = {
     "training_dataset": "the training dataset was not made",
@@ -46,7 +47,7 @@ class Cause:
 
 @dataclass
 class Causes:
-    """Failures by cause; of more than 200 causes, the rest is only counted."""
+    """Failures by cause; `others` are only counted: those of more than 200 causes, or not read."""
 
     by_id: dict[str, Cause] = field(default_factory=dict)
     others: int = 0
@@ -90,7 +91,7 @@ class Causes:
                 lines.append(f"   - and {cause.count - len(shown):,} more")
             texts.append("\n".join(lines))
         rest = self.count - sum(cause.count for cause in groups)
-        return [*texts, f"And {counted(rest, 'failure')} with other causes."] if rest else texts
+        return [*texts, f"And {counted(rest, 'more failure', 'more failures')}."] if rest else texts
 
 
 def grouped(failures: Iterable[RecordedFailure]) -> Causes:
@@ -105,8 +106,8 @@ def cause_of(failure: RecordedFailure) -> str:
     """Return the first line of a failure's message without what differs from one partition to the next: names, paths, numbers."""
     first = failure.message.strip().partition("\n")[0]
     names = {failure.key, *failure.key.split("|"), *re.split(r"\||_ses-|sub-|ses-", failure.key)}
-    for name in sorted(filter(None, names), key=len, reverse=True):
-        first = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<name>", first)
+    # One pattern for all, and a look into a set: a pattern for each name would take longer to compile than to use.
+    first = _WORD.sub(lambda word: "<name>" if word[0] in names else word[0], first)
     return _NUMBER.sub("<number>", _PATH.sub("<path>", first))
 
 

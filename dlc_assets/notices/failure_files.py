@@ -14,6 +14,8 @@ from dlc_assets.lab.layout import LabLayout
 from dlc_assets.notices.causes import Causes, cause_of
 from dlc_assets.state.failures import RecordedFailure, read_failure
 
+_GONE_AT_ONCE = 1_000
+
 
 class Seen(NamedTuple):
     """A failure file as it was read: its time and size, which failure it kept, and the run that made it."""
@@ -61,13 +63,17 @@ def look_at_failures(
             if known is not None:
                 look.seen[name] = known
             continue
-        failure = read_failure(path)
+        failure = read_failure(Path(path))
         if failure is None:  # it vanished a moment ago; the next look finds it gone
             continue
         look.seen[name] = Seen(status.st_mtime_ns, status.st_size, identity(failure), failure.run_id)
         if known is None or known.failure != look.seen[name].failure:
             look.new.append(failure)
-    look.gone = sorted(name for name in seen if name not in there)
+    gone = sorted(name for name in seen if name not in there)
+    look.gone = gone[:_GONE_AT_ONCE]
+    look.seen |= {
+        name: seen[name] for name in gone[_GONE_AT_ONCE:]
+    }  # for the next look: each costs whoever asks a file to read
     return look
 
 
@@ -82,7 +88,7 @@ def standing_failures(
         if number >= most or clock() >= ends:
             causes.others += len(files) - number
             break
-        failure = read_failure(path)
+        failure = read_failure(Path(path))
         if failure is not None:
             causes.add(failure)
     return causes
@@ -96,7 +102,7 @@ def asset_and_key(name: str) -> tuple[str, str]:
     return asset, key.replace("__", "|", 1) if asset == "pose_table" else key
 
 
-def _files(folder: Path) -> Iterator[tuple[str, tuple[Path, os.stat_result]]]:
+def _files(folder: Path) -> Iterator[tuple[str, tuple[str, os.stat_result]]]:
     for asset in _entries(folder):
         if not asset.is_dir():
             continue
@@ -107,7 +113,7 @@ def _files(folder: Path) -> Iterator[tuple[str, tuple[Path, os.stat_result]]]:
                 status = file.stat()
             except FileNotFoundError:  # it went right meanwhile
                 continue
-            yield f"{asset.name}/{file.name}", (Path(file.path), status)
+            yield f"{asset.name}/{file.name}", (file.path, status)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -20,13 +20,18 @@ _GIVEN_UP_SHOWN = 7 * DAY
 
 @dataclass
 class Looked:
-    """A look: when (unix time), what had stopped, what waits, when that was last worked out, and since when lab.yaml is unreadable."""
+    """A look: when (unix time), what had stopped, and what waits.
+
+    Besides, for the next look: when what waits was last worked out, since when lab.yaml is unreadable, and up to when failed runs are
+    known.
+    """
 
     at: float = 0.0
     stopped: Sequence[Stopped] = ()
     waiting: Waiting | None = None
     waiting_at: float = 0.0
     unreadable_since: float | None = None
+    runs_until: float | None = None
 
     def write(self, layout: LabLayout) -> None:
         write_json(layout.looked_file, asdict(self))

@@ -26,29 +26,32 @@ def made_since(layout: LabLayout, since: float, *, seconds: float, clock: Callab
     """Count what was made after *since* (unix time), in at most *seconds*."""
     ends = clock() + seconds
     made = Made()
-    for asset, manifest in _manifests(layout):
+    for asset, entry in _places(layout):
         if clock() >= ends:
             made.complete = False
             break
         try:
-            made.counts[asset] += manifest.stat().st_mtime > since
+            if entry.stat().st_mtime <= since:  # nothing was moved into the folder since: no need to look inside
+                continue
+            made.counts[asset] += not entry.is_dir() or (Path(entry.path) / NAME).stat().st_mtime > since
         except OSError:  # a product that is not finished, or was moved to the trash a moment ago
             continue
     return made
 
 
-def _manifests(layout: LabLayout) -> Iterator[tuple[str, Path]]:
-    for version in _below(layout.models, 2):
-        yield "trained_model", version / NAME
-    for manifest in _below(layout.nwb_manifests, 1):
-        yield "nwb_file", manifest
-    for session in _below(layout.recordings, 1):
-        yield "session_recordings", session / NAME
-    for poses in _below(layout.poses, 3):
-        yield "pose_table", poses / NAME
+def _places(layout: LabLayout) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the folder of each product that there is, or its manifest where that lies with those of others."""
+    for asset, folder, depth in (
+        ("trained_model", layout.models, 2),
+        ("nwb_file", layout.nwb_manifests, 1),
+        ("session_recordings", layout.recordings, 1),
+        ("pose_table", layout.poses, 3),
+    ):
+        for entry in _below(folder, depth):
+            yield asset, entry
 
 
-def _below(folder: Path, depth: int) -> Iterator[Path]:
+def _below(folder: Path, depth: int) -> Iterator[os.DirEntry[str]]:
     """Yield what lies *depth* levels below *folder*, hidden things left out."""
     try:
         with os.scandir(folder) as listing:
@@ -57,6 +60,6 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
         return
     for entry in entries:
         if depth == 1:
-            yield Path(entry.path)
+            yield entry
         else:
             yield from _below(Path(entry.path), depth - 1)

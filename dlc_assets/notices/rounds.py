@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -51,8 +52,8 @@ class RunFacts:
 
 def runs_until(lab: Lab, now: float) -> float:
     """Return from when on failed runs are of interest (unix time): since the last round, at the first one from now on."""
-    until = Told.read(lab.layout).runs_until
-    return now if until is None else until
+    looked = Looked.read(lab.layout)
+    return now if looked is None or looked.runs_until is None else looked.runs_until
 
 
 def waiting_is_due(lab: Lab, facts: RunFacts, now: float) -> bool:
@@ -91,18 +92,20 @@ def make_round(
     voice = Voice.of(lab)
     with hold(lab.layout.lock("notices", "round"), "telling people", timeout=0.0):
         looked = _look(lab, facts, waiting, now)
-        looked.write(lab.layout)
         channels = channels_of(voice)
         if not channels:
+            looked.runs_until = now  # whoever is named later is told of what fails from then on
+            looked.write(lab.layout)
             return _words(looked, "nobody is to be told (lab.yaml names no mail and no webhook under notify)")
         told = Told.read(lab.layout)
-        before = told.to_json()
+        before = Told(**{**vars(told), "gathered": deepcopy(told.gathered), "unsent": list(told.unsent)})
         told.voice = voice.kept()
         told.digest = now if told.digest is None else told.digest
         for message in _due(lab, voice, told, looked, facts, now, clock):
             told.put(message, channels)
-        if told.to_json() != before:
+        if told != before:
             told.write(lab.layout)
+        looked.write(lab.layout)  # after what it led to: a round that is killed looks at the same runs again
         left = ROUND_SECONDS - (clock() - began)
         sent = send_waiting(
             told, channels, now=now, seconds=left, save=lambda: told.write(lab.layout), log=log, clock=clock
@@ -146,7 +149,7 @@ def _look(lab: Lab, facts: RunFacts, waiting: tuple[int, str] | None, now: float
     stopped = stopped_progress(
         facts.unfinished, known, facts.last_ended, now=now, after=lab.settings.notify.stopped_after
     )
-    return Looked(now, tuple(stopped), known, waiting_at)
+    return Looked(now, tuple(stopped), known, waiting_at, runs_until=before.runs_until)
 
 
 def _due(
@@ -155,7 +158,7 @@ def _due(
     """Return the messages that are due, and note in *told* that they were written."""
     about, messages = voice.notify.about, []
     look = look_at_failures(lab.layout, told.seen, seconds=_LOOK_SECONDS, clock=clock)
-    _take(lab, told, look, facts, now, telling="failures" in about)
+    _take(lab, told, look, looked, facts, now, telling="failures" in about)
     if told.gathered_since is not None and now >= max(
         told.gathered_since + GATHER_SECONDS, told.failures_told + BETWEEN_SECONDS
     ):
@@ -181,7 +184,7 @@ def digest_moment(voice: Voice, now: float) -> float:
     return due.timestamp()
 
 
-def _take(lab: Lab, told: Told, look: Look, facts: RunFacts, now: float, *, telling: bool) -> None:
+def _take(lab: Lab, told: Told, look: Look, looked: Looked, facts: RunFacts, now: float, *, telling: bool) -> None:
     """Note what a look at the failure files found, and the runs that failed without leaving one."""
     told.seen = look.seen
     new = list(look.new)
@@ -191,7 +194,7 @@ def _take(lab: Lab, told: Told, look: Look, facts: RunFacts, now: float, *, tell
         told.runs = {run: at for run, at in told.runs.items() if now - at < DAY}
         told.runs |= {run.run_id: run.at for run in facts.failed}
         # Databases and clocks of two machines may lag: what ended a moment ago is looked at again.
-        told.runs_until = now - _LAG_SECONDS if told.runs_until is not None else now
+        looked.runs_until = now if looked.runs_until is None else now - _LAG_SECONDS
     told.count_recovered(
         f"{asset} {key}"
         for asset, key in map(asset_and_key, look.gone)

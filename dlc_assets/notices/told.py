@@ -55,8 +55,8 @@ class Told:
         New failures for the next message, and since when there are any.
     failures_told
         When the last message about failures was made.
-    runs_until, runs
-        Up to when failed runs were looked at, and when those of the last day ended, by id.
+    runs
+        When the failed runs of the last day ended, by id: those that were looked at.
     stopped
         When each thing that has stopped was told of, by its name.
     recovered, recovered_names
@@ -71,7 +71,6 @@ class Told:
     gathered: Causes = field(default_factory=Causes)
     gathered_since: float | None = None
     failures_told: float = 0.0
-    runs_until: float | None = None
     runs: dict[str, float] = field(default_factory=dict)
     stopped: dict[str, float] = field(default_factory=dict)
     recovered: int = 0

@@ -335,7 +335,8 @@ def test_a_lab_yaml_that_cannot_be_read_is_told_by_the_channels_that_it_last_nam
 def made(lab: Lab, folder: Path, at: float) -> None:
     folder.mkdir(parents=True)
     Manifest(asset="a", key="k", inputs={}, data_version="d").write(folder)
-    os.utime(folder / "manifest.json", (at, at))
+    for path in (folder / "manifest.json", folder):
+        os.utime(path, (at, at))
 
 
 def test_the_digest_comes_once_a_day_at_its_time_and_says_what_happened(told: ToldLab) -> None:
@@ -344,6 +345,8 @@ def test_the_digest_comes_once_a_day_at_its_time_and_says_what_happened(told: To
     made(told.lab, layout.session_recordings("ses-1"), NOON + HOUR)
     made(told.lab, layout.session_recordings("ses-old"), NOON - HOUR)
     made(told.lab, layout.pose_folder("walker", "v1", "ses-1"), NOON + HOUR)
+    made(told.lab, layout.pose_folder("walker", "v0", "ses-1"), NOON - HOUR)
+    os.utime(layout.pose_folder("walker", "v0", "ses-1"), (NOON + HOUR, NOON + HOUR))  # something else was moved there
     told.fail("ses-2")
     told.fail("ses-1", asset="session_recordings")
     told.round(later=HOUR)
