@@ -27,10 +27,11 @@ _ONE_EACH = "{subject}/{session}/{camera}.mp4"
 _MANY_EACH = "{subject}/{session}_{camera}.mp4"
 
 
-def make_discovery_lab(folder: Path, *, recordings: int, folders: int) -> Path:
+def make_discovery_lab(folder: Path, *, recordings: int, folders: int, video: bytes | None = None) -> Path:
     """Make a lab at *folder* with *recordings* files in *folders* folders, each of its own session; return the recordings' root.
 
-    Sessions keep their names whatever the number of recordings, so that a lab can be made larger.
+    Sessions keep their names whatever the number of recordings, so that a lab can be made larger. The files are no videos, unless
+    *video* is the content of one.
     """
     per_folder = max(1, recordings // folders)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,18 +40,18 @@ def make_discovery_lab(folder: Path, *, recordings: int, folders: int) -> Path:
     root = folder / "recordings"
     for number in range(folders):
         for index in range(per_folder):
-            add_recording(root, number, index, alone=per_folder == 1)
+            add_recording(root, number, index, alone=per_folder == 1, video=video)
     return root
 
 
-def add_recording(root: Path, folder: int, index: int, *, alone: bool) -> Path:
+def add_recording(root: Path, folder: int, index: int, *, alone: bool, video: bytes | None = None) -> Path:
     """Write one file below *root*, with its metadata file where it has one; return its path."""
     day = _FIRST_DAY + timedelta(days=folder % 2000, minutes=index)
     name = f"{day:%Y%m%d}-{index:03d}"
     place = root / f"m{folder:06d}" / name if alone else root / f"m{folder:06d}"
     place.mkdir(parents=True, exist_ok=True)
     path = place / "top.mp4" if alone else place / f"{name}_top.mp4"
-    path.write_text(f"recording {index} of folder {folder}\n", encoding="utf-8")
+    path.write_bytes(video or f"recording {index} of folder {folder}\n".encode())
     os.utime(path, (day.timestamp(), day.timestamp()))
     if (folder + index) % _WITH_METADATA == 0:
         metadata = place / "session.yaml" if alone else place / f"sub-m{folder:06d}_ses-{name}.yaml"

@@ -75,11 +75,9 @@ def _tick(defs: dg.Definitions, instance: dg.DagsterInstance, lab: Path, sensor:
 
 def _all_found(folder: Path, instance: dg.DagsterInstance) -> bool:
     with RecordingIndex.opened(open_lab_folder(folder)) as index:
-        (sessions, unsettled, done) = index.connection.execute(
-            "select (select count(*) from session), (select count(*) from session where not settled), "
-            "(select value from place where name = 'round_done')"
-        ).fetchone()
-    return sessions > 0 and not unsettled and done == "1" and len(instance.get_dynamic_partitions(SESSION)) == sessions
+        counted, done = index.counts(), index.looked_at() is not None
+    sessions = counted["sessions"]
+    return done and sessions > 0 and not counted["waiting"] and len(instance.get_dynamic_partitions(SESSION)) == sessions
 
 
 def _peak_mb() -> float:
