@@ -37,7 +37,17 @@ class History:
 
     def step(self) -> str:
         change = self.random.choice(
-            [self.add, self.add, self.add, self.grow, self.remove, self.rename, self.move_folder, self.describe, self.link]
+            [
+                self.add,
+                self.add,
+                self.add,
+                self.grow,
+                self.remove,
+                self.rename,
+                self.move_folder,
+                self.describe,
+                self.link,
+            ]
         )
         change()
         return change.__name__
@@ -82,7 +92,9 @@ class History:
             path.rename(path.with_name(f"{self.random.choice(CAMERAS)}{path.suffix}"))
 
     def move_folder(self) -> None:
-        folders = sorted(p for p in (self.root / "rig1").iterdir() if p.is_dir() and not p.is_symlink() and p.name != "m01")
+        folders = sorted(
+            p for p in (self.root / "rig1").iterdir() if p.is_dir() and not p.is_symlink() and p.name != "m01"
+        )
         place = self.root / "rig1" / self.random.choice(SUBJECTS)
         if folders and not place.exists() and not place.is_symlink():
             self.random.choice(folders).rename(place)
@@ -105,7 +117,9 @@ class History:
             self.write(outside / "3_top_1.avi")
         targets = [*self.files(), outside, outside / "3" / "top.mp4", self.root / "rig1", self.root / "nowhere"]
         targets += [path.parent for path in self.files()]
-        folder = self.random.choice([self.root / "rig1" / "m01", *[p for p in (self.root / "rig1").iterdir() if p.is_dir()]])
+        folder = self.random.choice(
+            [self.root / "rig1" / "m01", *[p for p in (self.root / "rig1").iterdir() if p.is_dir()]]
+        )
         link = folder / self.random.choice(["9", "9_top_1.avi", "8_side_2.avi", "1"])
         if not link.exists() and not link.is_symlink():
             link.symlink_to(self.random.choice(targets))
@@ -114,7 +128,8 @@ class History:
 def told(session: FoundSession) -> tuple[Any, ...]:
     """Return all that a session says of itself, to be compared."""
     recordings = {
-        name: (r.camera, [(part, file) for part, file in sorted(r.parts.items())]) for name, r in session.recordings.items()
+        name: (r.camera, [(part, file) for part, file in sorted(r.parts.items())])
+        for name, r in session.recordings.items()
     }
     return session.subject, session.session, recordings, session.problems, session.refused, session.metadata_file
 
@@ -149,6 +164,8 @@ def lab(tmp_path: Path) -> Lab:
     (tmp_path / "lab.yaml").write_text(LAB)
     (tmp_path / "rig1/m01").mkdir(parents=True)
     (tmp_path / "rig2").mkdir()
+    for root in ("rig1", "rig1/m01", "rig2"):
+        (tmp_path / root / "README").touch()  # an empty root would be one that was unmounted
     return open_lab_folder(tmp_path)
 
 

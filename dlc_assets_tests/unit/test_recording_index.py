@@ -157,7 +157,9 @@ def test_a_first_look_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp
     assert 0 < sessions[0] < sessions[1] < sessions[2] < 3_000
     rest = look(lab)
     assert rest.round_done
-    assert rest.folders <= 61 - sessions[-1] // 50  # the root is one of them; those that were written are not read again
+    assert (
+        rest.folders <= 61 - sessions[-1] // 50
+    )  # the root is one of them; those that were written are not read again
     with RecordingIndex.opened(lab) as kept:
         assert known(kept) == known_at_first_sight(lab)
 
@@ -332,7 +334,9 @@ def test_a_damaged_index_is_made_anew(lab: Lab, damage: bytes) -> None:
     lab.layout.index_file.write_bytes(damage * 200)
     again = look(lab)
     assert again.changed_sessions == 2
-    assert [f"{lab.layout.index_file} is damaged" in warning for warning in again.warnings] == ([True] if damage else [])
+    assert [f"{lab.layout.index_file} is damaged" in warning for warning in again.warnings] == (
+        [True] if damage else []
+    )
     assert look(lab).warnings == ()
 
 
