@@ -181,6 +181,7 @@ def test_an_index_that_followed_a_history_knows_what_a_new_one_finds(lab: Lab, s
             look_to_the_end(lab, seconds=0 if number % 2 else None)
             with RecordingIndex.opened(lab) as index:
                 assert known(index) == known_at_first_sight(lab), done
+    look_to_the_end(lab, None)
     found = discover(lab).sessions
     assert len(found) > 5
     assert {key: told(session) for key, session in find_sessions(lab, found).items()} == {
