@@ -223,6 +223,30 @@ def test_a_link_within_the_root_is_followed_and_its_file_is_one_recording(tmp_pa
     assert sorted(looked_at(lab).sessions) == ["sub-m02_ses-1"]
 
 
+def test_of_several_links_to_a_video_the_next_counts_when_one_goes(tmp_path: Path) -> None:
+    lab = lab_with(tmp_path, NESTED, files=("raw/a.mp4",))
+    recordings = tmp_path / "recordings"
+    for subject in ("m01", "m02", "m03"):
+        (recordings / subject / "1").mkdir(parents=True)
+        (recordings / subject / "1/top.mp4").symlink_to("../../raw/a.mp4")
+    assert list(looked_at(lab).sessions) == ["sub-m01_ses-1"]
+    (recordings / "m01/1/top.mp4").unlink()
+    assert list(looked_at(lab).sessions) == ["sub-m02_ses-1"]
+    (recordings / "m02").rename(recordings / ".m02")
+    assert list(looked_at(lab).sessions) == ["sub-m03_ses-1"]
+
+
+def test_a_link_that_is_made_to_lead_elsewhere_shows_what_is_there(tmp_path: Path) -> None:
+    lab = lab_with(tmp_path, NESTED, files=(".raw1/1/top.mp4", ".raw2/1/top.mp4"))
+    recordings = tmp_path / "recordings"
+    (recordings / "m01").symlink_to(".raw1")
+    (recordings / "m02").symlink_to(".raw2")
+    assert sorted(looked_at(lab).sessions) == ["sub-m01_ses-1", "sub-m02_ses-1"]
+    (recordings / "m02").unlink()
+    (recordings / "m02").symlink_to(".raw1")
+    assert list(looked_at(lab).sessions) == ["sub-m01_ses-1"]  # one video is one recording
+
+
 def test_links_in_circles_end(tmp_path: Path) -> None:
     lab = lab_with(tmp_path, NESTED, files=("m01/1/top.mp4", "m02/1/top.mp4"))
     recordings = tmp_path / "recordings"

@@ -340,15 +340,21 @@ def test_a_damaged_index_is_made_anew(lab: Lab, damage: bytes) -> None:
     assert look(lab).warnings == ()
 
 
-def test_an_index_with_damaged_pages_is_made_anew_in_the_middle_of_a_look(lab: Lab) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_an_index_with_damaged_pages_is_made_anew(lab: Lab, share: float) -> None:
+    """Whether it shows when the file is opened, or in the middle of a look."""
     for number in range(200):
         put(lab.root / f"recordings/m{number:03}/1/top.mp4")
     look(lab)
     with sqlite3.connect(lab.layout.index_file) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = bytearray(lab.layout.index_file.read_bytes())
-    content[4096:] = b"\xff" * (len(content) - 4096)  # all but the header and the list of tables
+    whole = 4096 + int(share * len(content)) // 4096 * 4096
+    content[whole:] = b"\xff" * (len(content) - whole)
     lab.layout.index_file.write_bytes(content)
+    if share:
+        with RecordingIndex.opened(lab) as kept:
+            assert kept.looked_at() is not None  # it opens as if nothing were
     again = look(lab)
     assert "is damaged" in again.warnings[0]
     assert len(keys(lab)) == 202
@@ -417,6 +423,21 @@ def test_a_nonsensical_time_of_change_stops_nothing(lab: Lab) -> None:
     look(lab)
     assert keys(lab) == [FIRST, SECOND]
     assert look(lab).changed_sessions == 0
+
+
+def test_a_metadata_file_is_no_longer_a_sessions_own_when_another_comes_into_its_folder(tmp_path: Path) -> None:
+    lab = lab_with(tmp_path, '{template: "{session}_{camera}.mp4"}', files=("a_top.mp4",))
+    put(tmp_path / "recordings/session.yaml")
+    look(lab)
+    alone = rows(lab, "stamp")[0]
+    put(tmp_path / "recordings/b_top.mp4")
+    look(lab)
+    assert rows(lab, "stamp")[0] != alone
+    with RecordingIndex.opened(lab) as kept:
+        assert known(kept) == known_at_first_sight(lab)
+    (tmp_path / "recordings/b_top.mp4").unlink()
+    look(lab)
+    assert rows(lab, "stamp")[0] == alone
 
 
 # --- some sessions --------------------------------------------------------------------------------
