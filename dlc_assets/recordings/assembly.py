@@ -97,10 +97,10 @@ def _find_metadata(session: FoundSession, files: Sequence[KnownFile], around: Su
     """Give the session its sidecar: ``<session key>.yaml`` beside its videos, else a session.yaml of a folder of its own."""
     folders = sorted({(file.folder_path, file.folder) for file in files})
     own, shared = [], []
-    for path, folder in folders:
+    for folder_path, folder in folders:
         there = around.metadata_files(folder)
-        own += [(folder, Path(path, there[session.key]))] if session.key in there else []
-        shared += [(folder, Path(path, there[""]))] if "" in there else []
+        own += [(folder, Path(folder_path, there[session.key]))] if session.key in there else []
+        shared += [(folder, Path(folder_path, there[""]))] if "" in there else []
     candidates = own or shared
     if not candidates:
         return

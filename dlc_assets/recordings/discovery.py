@@ -22,7 +22,7 @@ __all__ = [
     "find_sessions",
 ]
 
-# An index that was gone through so long ago, s, is gone through again before it is believed about where a session's files are.
+# An index that was brought up to date longer ago, s, is brought up to date before it is believed about where a session's files are.
 _FRESH = 120.0
 
 
@@ -58,7 +58,8 @@ def discover(lab: Lab) -> Discovery:
 def find_sessions(lab: Lab, keys: Iterable[str]) -> dict[str, FoundSession]:
     """Return those of *keys* that are there, as `discover` would: the index says in which folders to look, and those are looked at.
 
-    Without an index, or where its folders are not as it knows them, all roots are looked through.
+    Without an index, or where its folders are not as it knows them, all roots are looked through. What came within the last minutes into a
+    folder that had nothing of a session may be missing; the next look at the index finds it, and then the session is behind.
     """
     keys = list(dict.fromkeys(keys))
     found = _by_index(lab, keys) if keys and lab.layout.index_file.is_file() else None

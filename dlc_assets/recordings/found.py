@@ -44,6 +44,7 @@ class KnownFile:
     folder: int
     folder_path: str
     folder_real: str
+    folder_links: int
     name: str
     size: int
     mtime_ns: int
@@ -68,6 +69,11 @@ class KnownFile:
     def identity(self) -> str:
         """The path of the file itself, without links."""
         return self.real or f"{self.folder_real.rstrip('/')}/{self.name}"
+
+    @property
+    def links(self) -> int:
+        """How many symbolic links are passed on the way to it."""
+        return self.folder_links + (self.real is not None)
 
     @property
     def order(self) -> tuple[int, list[str]]:

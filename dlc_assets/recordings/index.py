@@ -250,9 +250,11 @@ class RecordingIndex:
             self._set("done_at", now)
 
     def _settle(self, until: float, now: float) -> None:
-        """Look which sessions have settled, the newest first; open files until *until* (monotonic, s), one at least."""
+        """Look which sessions have settled, the newest first, until *until* (monotonic, s); one file may be opened in any case."""
         opened = 0
-        for files_of in self._sessions.to_be_settled(now, self._get("done", 0)):
+        for page, files_of in enumerate(self._sessions.to_be_settled(now, self._get("done", 0))):
+            if page and time.monotonic() >= until:
+                return
             for files in files_of.values():
                 for file in waiting_of(files, self.lab.settings, now).unopened if files else ():
                     if not opened or time.monotonic() < until:

@@ -11,7 +11,7 @@ from dlc_assets.recordings.found import KnownFile
 from dlc_assets.recordings.placing import Root, is_below
 
 _COLUMNS = (
-    "f.folder, d.path, d.real, f.name, f.size, f.mtime_ns, f.first_seen, f.arrived, f.real, f.place, f.session, f.subject, "
+    "f.folder, d.path, d.real, d.links, f.name, f.size, f.mtime_ns, f.first_seen, f.arrived, f.real, f.place, f.session, f.subject, "
     "f.session_name, f.camera, f.recording, f.part, f.done, f.ending"
 )
 
@@ -33,13 +33,13 @@ class KnownFiles:
         return self._roots_overlap or bool(linked.fetchone()[0])
 
     def paths_to(self, identity: str) -> list[KnownFile]:
-        """Return the ways to the file *identity* that are somebody's, the best first: its own path, then by template and name."""
+        """Return the ways to the file *identity* that are somebody's, the best first: its own path, then by links passed."""
         folder, name = os.path.split(identity)
         files = [
             *self._where("d.real = ? AND f.name = ? AND f.real IS NULL AND f.session IS NOT NULL", (folder, name)),
             *self._where("f.real = ? AND f.session IS NOT NULL", (identity,)),
         ]
-        return sorted(files, key=lambda file: (str(file.path) != identity, file.order))
+        return sorted(files, key=lambda file: (str(file.path) != identity, file.links, file.order))
 
     def sessions_sharing(self, folder: int, names: Iterable[str] | None = None) -> set[str]:
         """Return the keys of all sessions that have, by some path, one of the files of *folder* (those called *names*)."""

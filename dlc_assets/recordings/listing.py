@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+_LATEST = 2**63 - 1  # ns; a later time, in the year 2262, is nonsense, and no database takes it
+
 
 class Entry(NamedTuple):
     """One entry of a folder.
@@ -57,7 +59,7 @@ def list_folder(path: str) -> Listing:
                     entries.append((name, "folder", 0, 0, ""))
                 else:
                     status = entry.stat(follow_symlinks=False)
-                    entries.append((name, "file", status.st_size, status.st_mtime_ns, ""))
+                    entries.append((name, "file", status.st_size, min(status.st_mtime_ns, _LATEST), ""))
             except FileNotFoundError:
                 continue  # it vanished between listing and looking: it is not there
             except OSError as error:
@@ -77,4 +79,4 @@ def _link(entry: os.DirEntry[str]) -> tuple[str, str, int, int, str]:
     link = f"{target}|{status.st_dev}|{status.st_ino}"
     if entry.is_dir():
         return (entry.name, "folder", 0, 0, link)
-    return (entry.name, "file", status.st_size, status.st_mtime_ns, link)
+    return (entry.name, "file", status.st_size, min(status.st_mtime_ns, _LATEST), link)

@@ -166,10 +166,7 @@ class SessionRows:
             return None
         from dlc_assets.recordings.session_recordings import day_of  # which needs this package's discovery
 
-        try:
-            return day_of(found, self._lab).isoformat()
-        except (OverflowError, ValueError, OSError):
-            return None  # a file's time that no calendar has
+        return day_of(found, self._lab).isoformat()
 
     # --- with time --------------------------------------------------------------------------------
 

@@ -86,7 +86,8 @@ def _file_waits(file: KnownFile, settings: LabSettings, now: float) -> Waiting |
     if signal is True:
         return None
     if signal is False:
-        return Waiting(f"{name} waits for {name}.done since {_clock(file.first_seen, now, zone)}")
+        # The words stay as they are for as long as it takes: they need the day.
+        return Waiting(f"{name} waits for {name}.done since {_clock(file.first_seen, None, zone)}")
     seconds = settings.analyze.settle_seconds
     changed = file.mtime_ns / 1e9
     # A time in the future is a wrong clock and says nothing.
@@ -119,11 +120,12 @@ def _cameras_waited_for(files: Sequence[KnownFile], settings: LabSettings, now: 
     return Waiting(f"waits for {which} until {_clock(until, now, settings.zone)}", until)
 
 
-def _clock(at: float, now: float, zone: ZoneInfo, *, seconds: bool = False) -> str:
-    """Return the time of day, with the day where it is not today."""
+def _clock(at: float, now: float | None, zone: ZoneInfo, *, seconds: bool = False) -> str:
+    """Return the time of day of *at*, with the day where it is not that of *now*."""
     time_of_day = "%H:%M:%S" if seconds else "%H:%M"
     try:
-        moment, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+        moment = datetime.fromtimestamp(at, zone)
     except (OverflowError, ValueError, OSError):
         return "a time that no calendar has"
-    return moment.strftime(time_of_day if moment.date() == today.date() else f"%Y-%m-%d {time_of_day}")
+    today = now is not None and moment.date() == datetime.fromtimestamp(now, zone).date()
+    return moment.strftime(time_of_day if today else f"%Y-%m-%d {time_of_day}")

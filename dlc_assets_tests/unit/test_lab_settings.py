@@ -331,6 +331,15 @@ def test_a_field_that_stands_twice_must_agree() -> None:
     assert template.match("m01/day1/m02_top.mp4") is None
 
 
+def test_fields_are_as_short_as_they_can_be_and_never_empty() -> None:
+    template = RecordingTemplate(template="{session}_{camera}_{part}.avi")
+    assert template.match("day_1_top_2.avi") == {"session": "day", "camera": "1", "part": "top_2"}
+    assert template.match("_top_2.avi") is None
+    assert template.match("day__2.avi") is None
+    assert template.match("a\nb_top_2.avi") == {"session": "a\nb", "camera": "top", "part": "2"}
+    assert template.match("x/day_top_2.avi") is None
+
+
 def test_dots_and_brackets_of_a_template_are_meant_literally() -> None:
     template = RecordingTemplate(template="{session} (raw)/{camera}.mp4")
     assert template.match("day1 (raw)/top.mp4") == {"session": "day1", "camera": "top"}
@@ -347,6 +356,8 @@ def test_dots_and_brackets_of_a_template_are_meant_literally() -> None:
         ('{template: "{session}/{camera}.mp4", camera: top}', "not both or none"),
         ('{template: "/data/{session}/{camera}.mp4"}', "expected a path relative to root"),
         ("{root: recordings}", 'the key "recordings.0.template" is missing'),
+        ('{template: "{session}/{camera}.mp4", finished: done}', "done_file"),
+        ('{template: "{session}/{camera}.mp4", finished: []}', "finished"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(tmp_path: Path, entry: str, said: str) -> None:
@@ -358,6 +369,11 @@ def test_what_deeplabcut_writes_beside_videos_is_ignored_and_so_is_what_the_lab_
     assert template.ignores("day1/top_labeled.mp4")
     assert template.ignores("day1/topDLC_resnet50_openfieldOct30shuffle1_500000_labeled.mp4")
     assert template.ignores("day1/topDLC_HrnetW32_openfieldOct30shuffle1_snapshot_best-20.mp4")
+    for suffix in ("_id_labeled", "_bp_labeled", "filtered_p60_labeled", "_full", "_DLC_3D"):
+        assert template.ignores(f"day1/topDLC_HrnetW32_openfieldOct30shuffle1_snapshot_best-20{suffix}.mp4")
+    for suffix in ("_labeled", "_labeled_before_adapt", "_labeled_after_adapt"):
+        assert template.ignores(f"day1/top_superanimal_quadruped_hrnet_w32_fasterrcnn_resnet50_fpn_v2_{suffix}.mp4")
+    assert template.ignores("day1/topDeepCut_resnet50_openfieldOct30shuffle1_500000_full.avi")
     assert template.ignores("day1/top_test2.mp4")
     assert not template.ignores("day1/top.mp4")
 
