@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import sqlalchemy
 
+from dlc_assets.lab.lab import LAB_VARIABLE
 from dlc_assets.lab.processes import is_alive
 
 URL = "DLC_ASSETS_POSTGRES_URL"
@@ -51,8 +53,10 @@ class Postgres:
         self._stop(signal.SIGQUIT)
 
     def start_again(self) -> None:
-        """Start the server on the same data, at the same address."""
-        self._server.ensure_postgres_running()
+        """Start the server on the same data, at the same address; it is none of the lab's processes, and its environment says so."""
+        with patch.dict(os.environ):
+            os.environ.pop(LAB_VARIABLE, None)
+            self._server.ensure_postgres_running()
 
     def stop(self) -> None:
         """Stop the server for good, as ``pg_ctl stop -m fast`` does."""
