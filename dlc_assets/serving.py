@@ -31,7 +31,7 @@ _LOCATION, _MODULE = "dlc_assets", "dlc_assets.definitions"
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.5
 _LOADING_SECONDS = 180.0  # from a slow network share
-# A service that ends so soon, so often in a row, does not work at all: its port is taken, or the instance cannot be reached.
+# A service that ends so soon, so often, and never did better, does not work at all: its port is taken, or the instance is set up wrongly.
 _SOON_SECONDS, _MOST_SOON = 20.0, 5
 _MOST_PAUSE = 10.0  # s
 
@@ -43,7 +43,8 @@ class _Service:
     arguments: Sequence[str]
     process: subprocess.Popen[bytes] | None = field(default=None)
     started: float = 0.0
-    ended_soon: int = 0
+    ended_soon: int = 0  # times in a row
+    worked: bool = False
 
     def start(self) -> None:
         # In a process group of its own: Ctrl-C is for this process, which ends the services in the right order.
@@ -124,16 +125,17 @@ def _keep_running(services: Sequence[_Service], stopped: threading.Event, log: C
                 continue
             soon = time.monotonic() - service.started < _SOON_SECONDS
             service.ended_soon = service.ended_soon + 1 if soon else 0
+            service.worked |= not soon  # then it will again, once the database is back
             assert service.process is not None
             status = service.process.returncode
-            if service.ended_soon >= _MOST_SOON:
+            if service.ended_soon >= _MOST_SOON and not service.worked:
                 raise EnvironmentProblem(
                     f"The {service.name} of Dagster ended {_MOST_SOON} times within {_SOON_SECONDS:.0f} s of its start, the last time with "
                     f"status {status}. Its reason is in the lines above: is the port taken, or can the instance's database not be reached?"
                 )
             log(f"the {service.name} has ended (status {status}) and is started again")
             service.close()
-            if stopped.wait(min(_MOST_PAUSE, float(2**service.ended_soon - 1))):
+            if stopped.wait(min(_MOST_PAUSE, 2.0 * service.ended_soon)):
                 return
             service.start()
 

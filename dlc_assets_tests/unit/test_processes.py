@@ -139,6 +139,22 @@ def test_a_service_that_ends_is_started_again_and_one_that_does_not_work_ends_al
     assert said == ["the daemon has ended (status 1) and is started again"] * 4
 
 
+def test_a_service_that_has_worked_is_started_again_for_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_MOST_PAUSE", 0.0)
+    monkeypatch.setattr(serving, "_LOOK_SECONDS", 0.02)
+    without_database = serving._Service("daemon", "no_such_module", [], worked=True)
+    without_database.start()
+    stopped, said = threading.Event(), []
+
+    def log(line: str) -> None:
+        said.append(line)
+        if len(said) == 7:
+            stopped.set()
+
+    serving._keep_running([without_database], stopped, log)
+    assert len(said) == 7
+
+
 # --- what the dead were writing -------------------------------------------------------------------
 
 _WRITING = """
