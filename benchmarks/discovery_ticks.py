@@ -77,7 +77,9 @@ def _all_found(folder: Path, instance: dg.DagsterInstance) -> bool:
     with RecordingIndex.opened(open_lab_folder(folder)) as index:
         counted, done = index.counts(), index.looked_at() is not None
     sessions = counted["sessions"]
-    return done and sessions > 0 and not counted["waiting"] and len(instance.get_dynamic_partitions(SESSION)) == sessions
+    return (
+        done and sessions > 0 and not counted["waiting"] and len(instance.get_dynamic_partitions(SESSION)) == sessions
+    )
 
 
 def _peak_mb() -> float:

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.recordings.folder_rows import FolderRow, FolderRows
 from dlc_assets.recordings.found import FoundSession, KnownFile
-from dlc_assets.recordings.index_file import connect, is_damage, made_anew, throw_away
+from dlc_assets.recordings.index_file import connect, is_damage, made_anew, throw_away, transaction
 from dlc_assets.recordings.known_files import KnownFiles
 from dlc_assets.recordings.listing import Listing, list_folder
 from dlc_assets.recordings.placing import Root, covering, is_below, roots_of, shown
@@ -466,15 +466,8 @@ class RecordingIndex:
             (name, value),
         )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self.connection)
 
 
 class _Batch:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.session_metadata import RecordingMetadata
 from dlc_assets.lab.settings import RecordingTemplate
@@ -71,7 +73,7 @@ def time_inputs(lab: Lab, found: FoundSession) -> dict[str, Any]:
 
     Files are told by path, size and change time, as videos are; one that is not there by its path alone.
     """
-    metadata = found.metadata().recordings
+    metadata = _recordings_metadata(found)
     if not (
         _say(lab, "timestamps") or _say(lab, "start_format") or any(r.states_timestamps for r in metadata.values())
     ):
@@ -91,11 +93,19 @@ def time_files(lab: Lab, found: FoundSession) -> list[Path]:
     """Return the files of time stamps that the session's recordings should have, there or not."""
     if found.metadata_file is None and not _say(lab, "timestamps"):
         return []
-    metadata = found.metadata().recordings
+    metadata = _recordings_metadata(found)
     stated = (
         stated_times(lab, found, name, metadata.get(name, RecordingMetadata())) for name in sorted(found.recordings)
     )
     return [file for times in stated if times is not None for file in times.files]
+
+
+def _recordings_metadata(found: FoundSession) -> Mapping[str, RecordingMetadata]:
+    """Return what session.yaml says of each recording; nothing while it cannot be read: its hash tells when it is mended."""
+    try:
+        return found.metadata().recordings
+    except DlcAssetsError:
+        return {}
 
 
 def portable(lab: Lab, path: Path) -> str:

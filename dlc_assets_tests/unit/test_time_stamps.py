@@ -304,6 +304,15 @@ def test_times_find_their_frames_by_number_and_what_is_missing_is_named(lab: Lab
     assert "frame 100 stands twice, on line 2 and line 3" in refusal(lab)
 
 
+def test_a_session_yaml_that_cannot_be_read_is_said_by_probing_and_hides_no_change(lab: Lab, day: Path) -> None:
+    state(day, "{file: top.csv}")
+    wrong = session_inputs(lab, discover(lab).sessions[KEY])
+    with pytest.raises(SettingsError, match=r'"recordings\.top\.timestamps\.unit" is missing'):
+        record(lab)
+    state(day, "{file: top.csv, unit: ms}")
+    assert session_inputs(lab, discover(lab).sessions[KEY]) != wrong
+
+
 # --- a whole lab, and what is out of date ---------------------------------------------------------
 
 
