@@ -114,7 +114,11 @@ class EventWriter:
             self._store_by_run(events)
         statements = [self.storage.prepare_insert_event(event) for event in events]
         with self.storage.index_transaction() as connection:
-            ids = [connection.execute(statement).inserted_primary_key[0] for statement in statements]
+            ids: list[Any] = [
+                key[0]
+                for statement in statements
+                if (key := connection.execute(statement).inserted_primary_key) is not None
+            ]
             of_assets = [(e, i) for e, i in zip(events, ids, strict=True) if _kind(e) != "check" and _has_asset(e)]
             if of_assets:
                 self.storage._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
@@ -267,7 +271,7 @@ class _Past:
         run = template._replace(run_id=run_id, status=status, tags={**template.tags, **tags})
         self.instance.run_storage.add_run(run)
         for asset in assets:
-            for key in keys or [None]:
+            for key in _parts(keys):
                 planned = AssetMaterializationPlannedData(dg.AssetKey(asset), partition=key)
                 self._event(run, DagsterEvent.build_asset_materialization_planned_event(job, asset, planned))
         self._status(run, DagsterEventType.RUN_START)
@@ -275,7 +279,7 @@ class _Past:
         for asset in assets:
             self.writer.flush()  # what the instance says is the newest must be in it
             self._pointers = newest_events(self.instance, map(dg.AssetKey, self._lineage[asset]))
-            for number, key in enumerate(made or [None]):
+            for number, key in enumerate(_parts(made)):
                 if key is None or key != failing:
                     self._make(run, asset, key, number)
         if not running:
@@ -401,7 +405,7 @@ def _metadata(lab: Lab) -> dict[str, dict[str, Any]]:
             "start": "2026-05-01T10:12:00+02:00",
             "dagster/partition_row_count": _FRAMES,
             "duration (s)": _FRAMES / _RATE,
-            "frames of the first recording": frames,
+            "frames": frames,
             "frame intervals": previews.interval_histogram({"top": times}),
             **uri,
         },
@@ -440,12 +444,17 @@ def _metadata(lab: Lab) -> dict[str, dict[str, Any]]:
     }
 
 
+def _parts(keys: Sequence[str]) -> list[str | None]:
+    """Return the partitions of a run; the one run that has no partitions makes its assets whole."""
+    return [*keys] or [None]
+
+
 def _strip(width: int, height: int) -> dg.MarkdownMetadataValue:
     scene = Scene(SceneSettings(frames=12, fps=Fraction(10), seed=1, subject_seed=1, width=width, height=height))
     folder = Path(tempfile.mkdtemp())
     try:
         video = folder / "top.mp4"
         encode_video(video, (picture for picture, _, _ in scene.frames()), Fraction(10))
-        return previews.strip(video)
+        return previews.strips({"top": (video, 12)})
     finally:
         shutil.rmtree(folder)
