@@ -22,7 +22,7 @@ from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.hashing import hashed_meanwhile
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, need_session_info, read_session_info
 from dlc_assets.recordings.session_recordings import record_session, session_inputs
-from dlc_assets.state.behind import lab_state
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets_tests.unit.released_lab import add_version
 
 KEY = "ses-day1"
