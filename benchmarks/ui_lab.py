@@ -21,7 +21,12 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent, DagsterEventType, StepMaterializationData
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventType,
+    StepMaterializationData,
+)
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
@@ -49,7 +54,7 @@ _ANALYSED = (0.6, 0.4, 0.25, 0.12, 0.05)
 _EXPORTED = 0.5
 _SUBJECTS = 100
 _PER_RUN = {"record": 100, "analyze": 50, "export_nwb": 25}  # as the assets' backfill policies
-_FAILING_RUNS = 20  # in every so many runs, one key fails
+_FAILING_RUNS, _FIRST_FAILING = 20, 4  # in every so many runs over ranges one has a key that fails, from this run on
 _WARNING_SESSIONS = 9  # of every so many keys, one check does not pass
 _FLUSH = 400  # events in one transaction: some 25 MB with their pictures
 _FRAMES, _RATE = 54_000, 30.0
@@ -82,6 +87,8 @@ class Filled:
 class EventWriter:
     """Stores events in an SQL event log, many in a transaction; the rows are those that storing them one by one makes.
 
+    A check is evaluated once by a run for each partition, and was not planned: so do the runs of these assets.
+
     Attributes
     ----------
     stored
@@ -103,11 +110,13 @@ class EventWriter:
         events, self._waiting = self._waiting, []
         if not events:
             return
-        if isinstance(self.storage, SqliteEventLogStorage):  # which keeps a file for each run, beside the index over all
+        if isinstance(
+            self.storage, SqliteEventLogStorage
+        ):  # which keeps a file for each run, beside the index over all
             self._store_by_run(events)
         statements = [self.storage.prepare_insert_event(event) for event in events]
         with self.storage.index_transaction() as connection:
-            ids = [connection.execute(statement).inserted_primary_key[0] for statement in statements]
+            ids = [_new_id(connection.execute(statement)) for statement in statements]
             of_assets = [(e, i) for e, i in zip(events, ids, strict=True) if _kind(e) != "check" and _has_asset(e)]
             if of_assets:
                 self.storage._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
@@ -142,6 +151,10 @@ class EventWriter:
             "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None),
             "evaluation_event_storage_id": number,
         }
+
+
+def _new_id(inserted: Any) -> int:
+    return int(inserted.inserted_primary_key[0])
 
 
 def _kind(event: EventLogEntry) -> str:
@@ -244,7 +257,7 @@ class _Past:
         most = _PER_RUN[job]
         for start in range(0, len(keys), most):
             chunk = keys[start : start + most]
-            failing = chunk[len(chunk) // 2] if len(chunk) > 1 and self.runs % _FAILING_RUNS == 0 else None
+            failing = chunk[len(chunk) // 2] if len(chunk) > 1 and self.runs % _FAILING_RUNS == _FIRST_FAILING else None
             self._run(job, [asset], chunk, failing=failing, running=running and start + most >= len(keys))
 
     def _run(
@@ -260,7 +273,7 @@ class _Past:
         run = template._replace(run_id=run_id, status=status, tags={**template.tags, **tags})
         self.instance.run_storage.add_run(run)
         for asset in assets:
-            for key in keys or [None]:
+            for key in keys or (None,):
                 planned = AssetMaterializationPlannedData(dg.AssetKey(asset), partition=key)
                 self._event(run, DagsterEvent.build_asset_materialization_planned_event(job, asset, planned))
         self._status(run, DagsterEventType.RUN_START)
@@ -268,7 +281,7 @@ class _Past:
         for asset in assets:
             self.writer.flush()  # what the instance says is the newest must be in it
             self._pointers = newest_events(self.instance, map(dg.AssetKey, self._lineage[asset]))
-            for number, key in enumerate(made or [None]):
+            for number, key in enumerate(made or (None,)):
                 if key is None or key != failing:
                     self._make(run, asset, key, number)
         if not running:
@@ -283,7 +296,9 @@ class _Past:
                 check_name=name,
                 passed=passed,
                 severity=dg.AssetCheckSeverity.WARN,
-                description="nothing odd was found" if passed else "top: bodypart3 is below the p-cutoff in 57% of the frames.",
+                description="nothing odd was found"
+                if passed
+                else "top: bodypart3 is below the p-cutoff in 57% of the frames.",
                 metadata={} if passed else {"all": dg.MetadataValue.json(["top: bodypart3 is below the p-cutoff."])},
                 partition=key,
             )

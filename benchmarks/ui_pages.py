@@ -63,7 +63,9 @@ def open_pages(
             opened = {}
             for name, place in _places(model, session).items():
                 say(f"page: {name}")
-                picture = pictures / f"{name.replace(', ', '-').replace(' ', '-')}.png" if pictures is not None else None
+                picture = (
+                    pictures / f"{name.replace(', ', '-').replace(' ', '-')}.png" if pictures is not None else None
+                )
                 opened[name] = _opened(browser, url + place, picture)
             return opened
         finally:
