@@ -54,7 +54,7 @@ _ANALYSED = (0.6, 0.4, 0.25, 0.12, 0.05)
 _EXPORTED = 0.5
 _SUBJECTS = 100
 _PER_RUN = {"record": 100, "analyze": 50, "export_nwb": 25}  # as the assets' backfill policies
-_FAILING_RUNS = 20  # in every so many runs, one key fails
+_FAILING_RUNS, _FIRST_FAILING = 20, 4  # in every so many runs over ranges one has a key that fails, from this run on
 _WARNING_SESSIONS = 9  # of every so many keys, one check does not pass
 _FLUSH = 400  # events in one transaction: some 25 MB with their pictures
 _FRAMES, _RATE = 54_000, 30.0
@@ -87,6 +87,8 @@ class Filled:
 class EventWriter:
     """Stores events in an SQL event log, many in a transaction; the rows are those that storing them one by one makes.
 
+    A check is evaluated once by a run for each partition, and was not planned: so do the runs of these assets.
+
     Attributes
     ----------
     stored
@@ -114,11 +116,7 @@ class EventWriter:
             self._store_by_run(events)
         statements = [self.storage.prepare_insert_event(event) for event in events]
         with self.storage.index_transaction() as connection:
-            ids: list[Any] = [
-                key[0]
-                for statement in statements
-                if (key := connection.execute(statement).inserted_primary_key) is not None
-            ]
+            ids = [_new_id(connection.execute(statement)) for statement in statements]
             of_assets = [(e, i) for e, i in zip(events, ids, strict=True) if _kind(e) != "check" and _has_asset(e)]
             if of_assets:
                 self.storage._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
@@ -153,6 +151,10 @@ class EventWriter:
             "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None),
             "evaluation_event_storage_id": number,
         }
+
+
+def _new_id(inserted: Any) -> int:
+    return int(inserted.inserted_primary_key[0])
 
 
 def _kind(event: EventLogEntry) -> str:
@@ -255,7 +257,7 @@ class _Past:
         most = _PER_RUN[job]
         for start in range(0, len(keys), most):
             chunk = keys[start : start + most]
-            failing = chunk[len(chunk) // 2] if len(chunk) > 1 and self.runs % _FAILING_RUNS == 0 else None
+            failing = chunk[len(chunk) // 2] if len(chunk) > 1 and self.runs % _FAILING_RUNS == _FIRST_FAILING else None
             self._run(job, [asset], chunk, failing=failing, running=running and start + most >= len(keys))
 
     def _run(
@@ -271,7 +273,7 @@ class _Past:
         run = template._replace(run_id=run_id, status=status, tags={**template.tags, **tags})
         self.instance.run_storage.add_run(run)
         for asset in assets:
-            for key in _parts(keys):
+            for key in keys or (None,):
                 planned = AssetMaterializationPlannedData(dg.AssetKey(asset), partition=key)
                 self._event(run, DagsterEvent.build_asset_materialization_planned_event(job, asset, planned))
         self._status(run, DagsterEventType.RUN_START)
@@ -279,7 +281,7 @@ class _Past:
         for asset in assets:
             self.writer.flush()  # what the instance says is the newest must be in it
             self._pointers = newest_events(self.instance, map(dg.AssetKey, self._lineage[asset]))
-            for number, key in enumerate(_parts(made)):
+            for number, key in enumerate(made or (None,)):
                 if key is None or key != failing:
                     self._make(run, asset, key, number)
         if not running:
@@ -442,11 +444,6 @@ def _metadata(lab: Lab) -> dict[str, dict[str, Any]]:
         "model_comparison": {"dagster/row_count": 5, "errors with their intervals": frames, **uri},
         "catalog": {"dagster/row_count": 200_000, **uri},
     }
-
-
-def _parts(keys: Sequence[str]) -> list[str | None]:
-    """Return the partitions of a run; the one run that has no partitions makes its assets whole."""
-    return [*keys] or [None]
 
 
 def _strip(width: int, height: int) -> dg.MarkdownMetadataValue:

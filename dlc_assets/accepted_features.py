@@ -18,7 +18,6 @@ ACCEPTED: tuple[tuple[type[Warning], str, str], ...] = (
         "Class `MultiToSingleDimensionPartitionMapping`",
         "poses are [model|session], NWB files [session]",
     ),
-    (dg.PreviewWarning, "Specifying a partitions_def on an AssetCheckSpec", "a check that fails must name its session"),
 )
 
 

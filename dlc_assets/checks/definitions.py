@@ -1,7 +1,11 @@
-"""The checks as Dagster knows them: one per partition of an asset, and those over the whole lab.
+"""The checks as Dagster knows them: those of an asset's products, and those over the whole lab.
 
-A run of an asset logs the evaluations of its checks itself (an AssetCheckResult cannot name a partition, so that a run of several keys
-could not say which of them failed); the checks here give the UI their names, and run alone on demand, for one key or many.
+A run of an asset logs the evaluations of its checks itself, one for each key with its partition (an AssetCheckResult cannot name a
+partition, so that a run of several keys could not say which of them failed). The checks here give the UI their names, and
+run alone on demand: in a run of some keys for each of them, else once over all that the store holds.
+
+They have no partitions of their own: Dagster finds out the state of a partitioned check from all its evaluations anew whenever a page
+shows the asset, asking the instance about each key by itself: minutes for a lab of 20,000 sessions.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,34 +17,47 @@ from dlc_assets.assets.catalog import catalog
 from dlc_assets.checks.outcomes import CHECKS, evaluation
 from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.lab import Lab
-from dlc_assets.partitions import models, session_models, sessions
+from dlc_assets.partitions import MODEL, SESSION, keys_of_run
 from dlc_assets.resources.lab import LabResource
 from dlc_assets.state.lab_state import lab_state
-from dlc_assets.state.stored import stored_manifest
+from dlc_assets.state.stored import stored_keys, stored_manifest
 
-_PARTITIONS: dict[str, dg.PartitionsDefinition] = {
-    "training_dataset": models,
-    "session_recordings": sessions,
-    "pose_table": session_models,
-    "nwb_file": sessions,
-}
+# The dynamic partition along which the keys of a run lie.
+_ALONG = {"training_dataset": MODEL, "session_recordings": SESSION, "pose_table": SESSION, "nwb_file": SESSION}
 _LISTED = 50  # rows that a check shows; `dlc-assets status` shows all
 
 
-def _partition_check(asset: str, name: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=dg.AssetKey(asset),
-        name=name,
-        description=CHECKS[asset][name].__doc__,
-        partitions_def=_PARTITIONS[asset],
-    )
+def _product_check(asset: str, name: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=dg.AssetKey(asset), name=name, description=CHECKS[asset][name].__doc__)
     def check(context: dg.AssetCheckExecutionContext, lab: LabResource) -> Any:
         opened = lab.open()
+        run = context.op_execution_context.run
+        keys = list(keys_of_run(run, context.instance.get_dynamic_partitions(_ALONG[asset])))
+        if not keys:
+            return _over_all(opened, asset, name)
         log_event: Callable[[Any], None] = context.op_execution_context.log_event
-        for key in context.op_execution_context.partition_keys:
+        for key in keys:
             log_event(_evaluation(opened, asset, key, name))
+        return None
 
     return check
+
+
+def _over_all(lab: Lab, asset: str, name: str) -> dg.AssetCheckResult:
+    """Say which of the asset's products in the store do not pass the check *name*."""
+    found = [_evaluation(lab, asset, key, name) for key in stored_keys(lab)[asset]]
+    failing = [evaluation for evaluation in found if not evaluation.passed]
+    return dg.AssetCheckResult(
+        passed=not failing,
+        severity=failing[0].severity if failing else dg.AssetCheckSeverity.WARN,
+        description=f"{len(failing)} of {len(found)} do not pass" if failing else f"all {len(found)} pass",
+        metadata={
+            "failing": dg.MetadataValue.table(
+                [dg.TableRecord({"key": e.partition or "", "why": e.description or ""}) for e in failing[:_LISTED]],
+                schema=dg.TableSchema([dg.TableColumn(column) for column in ("key", "why")]),
+            )
+        },
+    )
 
 
 def _evaluation(lab: Lab, asset: str, key: str, name: str) -> dg.AssetCheckEvaluation:
@@ -103,5 +120,5 @@ def all_checks() -> Iterator[dg.AssetChecksDefinition]:
     """Yield every check."""
     for asset, checks in CHECKS.items():
         for name in checks:
-            yield _partition_check(asset, name)
+            yield _product_check(asset, name)
     yield from (up_to_date, release_rules_valid, lab_files_valid)

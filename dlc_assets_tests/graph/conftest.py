@@ -17,7 +17,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from dlc_assets.definitions import build_defs
 from dlc_assets.lab.lab import Lab, open_lab_folder
-from dlc_assets.partitions import MODEL, SESSION, add_keys
+from dlc_assets.partitions import MODEL, SESSION, KeyRange, add_keys
 from dlc_assets.recordings.info import SessionInfo, need_session_info
 from dlc_assets.resources.lab import LabResource
 from dlc_assets_tests.conftest import use_lab
@@ -84,12 +84,12 @@ class Graph:
             for request in requests
         ]
 
-    def run_check(self, check: dg.AssetCheckKey, key: str) -> dg.ExecuteInProcessResult:
-        """Execute one check of one partition, as the UI's button does."""
+    def run_check(self, check: dg.AssetCheckKey, *keys: str) -> dg.ExecuteInProcessResult:
+        """Execute one check: of no partition, as the UI's button does, of one, or of the range that *keys* are."""
         job = dg.define_asset_job("one_check", selection=dg.AssetSelection.checks(check))
         defs = dg.Definitions.merge(self.defs, dg.Definitions(jobs=[job]))
         return defs.resolve_job_def("one_check").execute_in_process(
-            instance=self.instance, tags={"dagster/partition": key}, raise_on_error=False
+            instance=self.instance, tags=KeyRange(keys).tags if keys else {}, raise_on_error=False
         )
 
     def session(self, key: str) -> SessionInfo:

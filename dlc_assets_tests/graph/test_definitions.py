@@ -82,10 +82,6 @@ def test_each_accepted_feature_is_still_used_and_has_a_reason() -> None:
 
         dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="session")
 
-        @dg.asset_check(asset=one, partitions_def=sessions)
-        def check() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=True)
-
     said = [(warning.category, str(warning.message)) for warning in caught]
     for category, begins, reason in ACCEPTED:
         assert any(came is category and text.startswith(begins) for came, text in said), begins

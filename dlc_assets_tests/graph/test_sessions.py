@@ -444,10 +444,26 @@ def test_files_of_the_lab_that_are_well_pass_their_checks(analysed: Graph) -> No
     assert checks["lab_files_valid", None].passed
 
 
-def test_the_ui_can_ask_for_one_check_of_one_session(small: Graph) -> None:
+def test_a_check_run_alone_says_which_of_all_products_do_not_pass(small: Graph) -> None:
     film(small.root / video_of(FIRST, "side")).write_bytes(b"garbage")
     assert small.run("record", [FIRST, SECOND]).success
     name = dg.AssetCheckKey(RECORDINGS, "recordings_readable")
+    (evaluation,) = small.run_check(name).get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.severity, evaluation.partition) == (False, dg.AssetCheckSeverity.ERROR, None)
+    assert evaluation.description == "1 of 2 do not pass"
+    (row,) = evaluation.metadata["failing"].records  # type: ignore[union-attr]
+    assert row.data["key"] == FIRST
+    assert "side" in str(row.data["why"])
+    (evaluation,) = small.run_check(dg.AssetCheckKey("nwb_file", "nwb_valid")).get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.description) == (True, "all 0 pass")
+
+
+def test_a_check_of_some_sessions_answers_for_each_of_them(small: Graph) -> None:
+    film(small.root / video_of(FIRST, "side")).write_bytes(b"garbage")
+    assert small.run("record", [FIRST, SECOND]).success
+    name = dg.AssetCheckKey(RECORDINGS, "recordings_readable")
+    some = small.run_check(name, FIRST, SECOND).get_asset_check_evaluations()
+    assert {each.partition: each.passed for each in some} == {FIRST: False, SECOND: True}
     for key, passed in ((FIRST, False), (SECOND, True), (THIRD, False)):
         result = small.run_check(name, key)
         (evaluation,) = result.get_asset_check_evaluations()
