@@ -67,9 +67,11 @@ def recordings(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     with RecordingIndex.opened(opened) as index:
         look = index.look(seconds=_LOOK_SECONDS)
         _warn(context, [*look.warnings, *index.problems()])
-        new = add_keys(context.instance, SESSION, index.settled())
+        known = context.instance.get_dynamic_partitions(SESSION)
+        new = add_keys(context.instance, SESSION, index.settled(), known)
         said = [f"{len(new)} new sessions." if new else "", "" if look.round_done else _words_of_a_part(look)]
-        return _ask(context, opened, index, jobs.record.name, "session_recordings", RECORDINGS_PER_RUN, said)
+        known = [*known, *new]
+        return _ask(context, opened, index, jobs.record.name, "session_recordings", RECORDINGS_PER_RUN, said, known)
 
 
 def _words_of_a_part(look: Look) -> str:
@@ -113,8 +115,12 @@ def _ask(
     asset: str,
     per_run: int,
     said: Sequence[str],
+    known: Sequence[str] | None = None,
 ) -> dg.SensorResult:
-    """Ask for the products of *asset* that are to be made now, *per_run* sessions a run, and no more runs than the queue takes."""
+    """Ask for the products of *asset* that are to be made now, *per_run* sessions a run, and no more runs than the queue takes.
+
+    *known* are the sessions that the instance knows, where they were read already.
+    """
     now = time.time()
     requested = Requested.from_cursor(index.connection, context.sensor_name, context.cursor)
     # Before the states are worked out: what a run made that ended since is then among them.
@@ -129,9 +135,12 @@ def _ask(
         agenda.refresh(seconds=_REFRESH_SECONDS, first=[split_session(key) for key in left])
     requested.forget_all_but(agenda.wanted(asset, asked))
     room = room_in_queue(context.instance, lab)
-    known = context.instance.get_dynamic_partitions(SESSION)
     most = room * per_run + len(busy) + len(asked)
     products = agenda.todo(asset, now=now, most=most) if room else []
+    if not products:
+        known = []
+    elif known is None:
+        known = context.instance.get_dynamic_partitions(SESSION)
     keys = set(known)
     by_key = {
         product.key: product

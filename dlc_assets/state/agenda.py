@@ -213,7 +213,7 @@ class Agenda:
 
     def _forget_sessions_without_files(self) -> None:
         for table in ("agenda", "todo"):
-            self._database.execute(f"delete from {table} where session not in (select key from session where not gone)")
+            self._database.execute(f"delete from {table} where session in (select key from session where gone)")
 
     def _evidence(self, session: str, watched: Iterable[str]) -> str:
         """Return what tells that nothing was made, failed or removed of *session*, without reading a file."""
