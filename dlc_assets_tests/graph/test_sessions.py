@@ -454,7 +454,9 @@ def test_a_check_run_alone_says_which_of_all_products_do_not_pass(small: Graph) 
     (row,) = evaluation.metadata["failing"].records  # type: ignore[union-attr]
     assert row.data["key"] == FIRST
     assert "side" in str(row.data["why"])
-    (evaluation,) = small.run_check(dg.AssetCheckKey(dg.AssetKey("nwb_file"), "nwb_valid")).get_asset_check_evaluations()
+    (evaluation,) = small.run_check(
+        dg.AssetCheckKey(dg.AssetKey("nwb_file"), "nwb_valid")
+    ).get_asset_check_evaluations()
     assert (evaluation.passed, evaluation.description) == (True, "all 0 pass")
 
 
