@@ -52,12 +52,14 @@ def states(graph: Graph) -> dict[str, str]:
 def test_a_release_for_new_sessions_leaves_past_poses_up_to_date(trained_again: Graph) -> None:
     release(trained_again, "new_sessions")
     assert states(trained_again) == {f"walker|{key}": "up to date" for key in SESSIONS}
+    trained_again.tick("recordings")
     assert trained_again.asked("analysis") == []
 
 
 def test_a_release_for_all_makes_the_sensor_ask_for_past_sessions_again(trained_again: Graph) -> None:
     release(trained_again, "all")
     assert states(trained_again) == {f"walker|{key}": "behind" for key in SESSIONS}
+    trained_again.tick("recordings")
     ((job, tags),) = trained_again.asked("analysis")
     assert job == "analyze"
     assert tags == {
