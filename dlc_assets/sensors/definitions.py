@@ -122,7 +122,7 @@ def _ask(
     *known* are the sessions that the instance knows, where they were read already.
     """
     now = time.time()
-    requested = Requested.from_cursor(index.connection, context.sensor_name, context.cursor)
+    requested = Requested.from_cursor(index.connection, job, context.cursor)
     # Before the states are worked out: what a run made that ended since is then among them.
     busy = in_flight(context.instance, [job])
     agenda = Agenda(lab, index)
@@ -255,7 +255,7 @@ def _ask_for_models(
 ) -> dg.SensorResult:
     """Ask for a run of *job* for each of *products*, products of models, but those that a run of *busy_with* is making."""
     with RecordingIndex.opened(lab) as index:
-        requested = Requested.from_cursor(index.connection, context.sensor_name, cursor)
+        requested = Requested.from_cursor(index.connection, job, cursor)
         requested.forget_all_but([product.key for product in products])
         busy = in_flight(context.instance, busy_with)
         by_key = {product.key: product for product in requested.open(products, busy, now)}
