@@ -106,5 +106,10 @@ def session_recordings(
         )
 
     yield from make_partitions(
-        context, opened, make, lambda key: session_inputs(opened, found[key]) if key in found else {}, retried=True
+        context,
+        opened,
+        make,
+        lambda key: session_inputs(opened, found[key]) if key in found else {},
+        retried=True,
+        failing_check="recordings_readable",
     )

@@ -56,6 +56,7 @@ def make_partitions(
     observe: Callable[[str], None] | None = None,
     *,
     retried: bool = False,
+    failing_check: str | None = None,
 ) -> Iterator[dg.MaterializeResult]:
     """Make each partition of the run, report it at once, go on after a failure, and fail at the end if any failed.
 
@@ -69,6 +70,8 @@ def make_partitions(
         Reports what a key is made from as it is now, where nobody else may have done so.
     retried
         The sensors try again what failed through no fault of its own, and what its process died over (`state.failures`).
+    failing_check
+        The check that a key fails, with the reason, where nothing at all could be made of it.
     """
     asset = context.asset_key.to_user_string()
     keys = list(context.partition_keys)
@@ -89,6 +92,8 @@ def make_partitions(
             context.log.error(_named(key, failures[key]))
             if not isinstance(error, DlcAssetsError):
                 context.log.error("".join(traceback.format_exception(error)))
+            if failing_check is not None:
+                context.log_event(_failing(context.asset_key, failing_check, key, failures[key]))
             _keep_failure(context, lab, key, error, expected_inputs, lasting=not retried or is_lasting(error))
             continue
         clear_failure(lab.layout, asset, key)
@@ -114,6 +119,13 @@ def make_partitions(
             metadata={"failed": dg.MetadataValue.json(failures)},
             allow_retries=False,
         )
+
+
+def _failing(asset: dg.AssetKey, check: str, key: str, why: str) -> dg.AssetCheckEvaluation:
+    error = dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckEvaluation(
+        asset_key=asset, check_name=check, passed=False, severity=error, description=why, partition=key
+    )
 
 
 def _message(error: Exception) -> str:

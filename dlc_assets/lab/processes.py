@@ -68,6 +68,11 @@ def end_with_input(*, grace_seconds: float) -> None:
 
 
 def _end_after(wait: Callable[[], object], grace_seconds: float) -> None:
+    # What a script's `&` starts ignores SIGINT, and so does all that it starts: nothing would end in order.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if grace_seconds and ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def watch() -> None:
         wait()
         if grace_seconds:

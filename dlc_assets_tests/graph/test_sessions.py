@@ -77,9 +77,13 @@ def test_a_range_with_a_broken_video_in_the_middle_makes_the_others_and_names_it
     assert SECOND in said.description
     assert video_of(SECOND) in said.description
     assert FIRST not in said.description
-    assert set(small.checks(result)) == {
+    checks = small.checks(result)
+    assert {check for check, evaluation in checks.items() if evaluation.passed} == {
         (check, key) for key in (FIRST, THIRD) for check in CHECKS["session_recordings"]
     }
+    ((failed, evaluation),) = [each for each in checks.items() if not each[1].passed]
+    assert failed == ("recordings_readable", SECOND), "the session fails its check with the reason"
+    assert video_of(SECOND) in str(evaluation.description)
     kept = last_failure(small.lab.layout, "session_recordings", SECOND)
     assert kept is not None
     assert kept.run_id == result.run_id

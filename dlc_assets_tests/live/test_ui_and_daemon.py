@@ -128,6 +128,6 @@ def test_the_checks_of_a_backfill_name_their_sessions(busy_lab: BusyLab) -> None
     )
     found = server.checks("session_recordings", "recordings_readable")
     assert {key: status for key, status in found.items() if key in ARCHIVE} == {
-        key: "EXECUTION_FAILED" if key == BROKEN else "SUCCEEDED" for key in ARCHIVE
+        key: "FAILED" if key == BROKEN else "SUCCEEDED" for key in ARCHIVE
     }
     assert server.checks("nwb_file", "nwb_valid")[ARCHIVE[0]] == "SUCCEEDED"
