@@ -455,9 +455,9 @@ def test_a_check_run_alone_says_which_of_all_products_do_not_pass(small: Graph) 
     (evaluation,) = small.run_check(name).get_asset_check_evaluations()
     assert (evaluation.passed, evaluation.severity, evaluation.partition) == (False, dg.AssetCheckSeverity.ERROR, None)
     assert evaluation.description == "1 of 2 do not pass"
-    (row,) = evaluation.metadata["failing"].records  # type: ignore[union-attr]
-    assert row.data["key"] == FIRST
-    assert "side" in str(row.data["why"])
+    (row,) = rows_of(evaluation.metadata["failing"])
+    assert row["key"] == FIRST
+    assert "side" in str(row["why"])
     (evaluation,) = small.run_check(
         dg.AssetCheckKey(dg.AssetKey("nwb_file"), "nwb_valid")
     ).get_asset_check_evaluations()
