@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from fractions import Fraction
@@ -17,9 +17,10 @@ import numpy.typing as npt
 from dlc_assets.lab.errors import InputError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.keys import label_for_archive
+from dlc_assets.nwb.frame_times import FrameTimes
 
 # Part of every content hash: raise it when the writer lays a file out differently, and files are rewritten.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 Sex = Literal["M", "F", "U", "O"]
 _SEXES = ("M", "F", "U", "O")
@@ -30,9 +31,10 @@ _EXPERIMENTER = re.compile(r"[\w\s\-.']+,\s+[\w\s\-.']+")
 
 
 class TrackLike(Protocol):
-    """The positions of one body part of one individual over a recording, as the pose tables give them.
+    """The positions of one body part of one individual over a recording, read block by block.
 
-    `x`, `y`, `likelihood` are float32 of shape (frames,); x and y are px, NaN where nothing was detected.
+    `individual` is ``""`` where the model knows one animal only. `blocks` yields, in the order of frames, arrays (3, n) float32 of x, y
+    (px, NaN where nothing was detected) and likelihood; it can be called again.
     """
 
     @property
@@ -40,11 +42,8 @@ class TrackLike(Protocol):
     @property
     def bodypart(self) -> str: ...
     @property
-    def x(self) -> npt.NDArray[np.float32]: ...
-    @property
-    def y(self) -> npt.NDArray[np.float32]: ...
-    @property
-    def likelihood(self) -> npt.NDArray[np.float32]: ...
+    def frame_count(self) -> int: ...
+    def blocks(self) -> Iterator[npt.NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +137,9 @@ class DeviceDescription:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordingPoses:
-    """The poses of one recording of one animal, with what is needed to say where they come from.
+    """The poses of one recording by one model, with what is needed to say where they come from.
+
+    Several models' poses of one recording are several of these, of the same `recording`, files and times.
 
     Parameters
     ----------
@@ -147,18 +148,23 @@ class RecordingPoses:
     width, height
         Of the full upright frame, px.
     times
-        float64, shape (frames,): s on the session's clock (0 is the session's start), strictly increasing.
+        An array (frames,) float64, or `FrameTimes`: s on the session's clock (0 is the session's start), strictly increasing.
     rate
-        Frames per second, or None when irregular. `times` decide: a rate that does not reproduce them to 5 %
-        of a frame is not used.
+        Frames per second, or None when irregular. `times` decide: a rate that does not give them back within 1 ns is not used.
     tracks
-        One per body part, all of the same individual.
+        One per individual and body part.
+    identified
+        The individual that is stated to be the file's subject. None where the file is of a group whose animals were not told apart, or
+        where the model knows one animal only.
+    model
+        Tells the models of one recording apart.
     skeleton
         Edges as pairs of body part names.
     crop
         (x1, x2, y1, y2) in px if the network saw only that part; positions are in the full frame regardless.
     provenance
-        Anything JSON can hold (model, version, video hashes, settings); `read_provenance` gives it back.
+        Anything JSON can hold (model, version, video hashes, settings); `read_provenance` gives it back. What stands under ``runs`` says
+        who made it, and decides nothing.
     """
 
     recording: str
@@ -167,10 +173,12 @@ class RecordingPoses:
     part_frame_counts: tuple[int, ...]
     width: int
     height: int
-    times: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64] | FrameTimes
     rate: Fraction | None
     tracks: Sequence[TrackLike]
     scorer: str
+    model: str = ""
+    identified: str | None = None
     source_software: str = "DeepLabCut"
     software_version: str | None = None
     skeleton: tuple[tuple[str, str], ...] = ()
@@ -178,11 +186,36 @@ class RecordingPoses:
     crop: tuple[int, int, int, int] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def where(self) -> str:
+        """The recording and, where it is told apart by it, the model, as messages name them."""
+        return f'recording "{self.recording}"' + (f', model "{self.model}"' if self.model else "")
 
-def nwb_relative_path(subject_id: str | None, session_id: str, *, with_video: bool) -> PurePosixPath:
+    @property
+    def individuals(self) -> list[str]:
+        """The names of the individuals, in the order of their tracks."""
+        return list(dict.fromkeys(track.individual for track in self.tracks))
+
+    def of(self, individual: str) -> list[TrackLike]:
+        """Return the tracks of *individual*."""
+        return [track for track in self.tracks if track.individual == individual]
+
+
+# What a file's name says of its content, by the modules of pynwb that its objects come from, as DANDI's tools derive it.
+MODALITIES = ("behavior", "ecephys", "icephys", "image", "ogen", "ophys", "retinotopy")
+
+
+def nwb_relative_path(
+    subject_id: str | None, session_id: str, *, with_video: bool, others: Iterable[str] = ()
+) -> PurePosixPath:
     """Return where a session's file lies in a dandiset, e.g. ``sub-m01/sub-m01_ses-1_behavior+image.nwb``.
 
     Without a subject, ``ses-1_behavior+image.nwb`` (no archive takes that; the lab can still use it).
+
+    Parameters
+    ----------
+    others
+        What else is in the file, of `MODALITIES`: ``ecephys`` of a session that was recorded with electrodes, too.
 
     Raises
     ------
@@ -190,7 +223,8 @@ def nwb_relative_path(subject_id: str | None, session_id: str, *, with_video: bo
         A label has characters that DANDI's file names cannot carry.
     """
     _check_label(session_id, "session")
-    name = f"ses-{session_id}_{'behavior+image' if with_video else 'behavior'}.nwb"
+    held = {"behavior", *(["image"] if with_video else []), *others}
+    name = f"ses-{session_id}_{'+'.join(sorted(held))}.nwb"
     if subject_id is None:
         return PurePosixPath(name)
     _check_label(subject_id, "subject")
@@ -227,7 +261,7 @@ def nwb_content_hash(session: SessionDescription, recordings: Sequence[Recording
 
     Two files of one hash hold the same data; their bytes differ, since NWB puts new object ids and dates into
     each. Videos count by file name and frames: put their content hashes into `provenance`, and a file is
-    behind when one changes. Folders do not count, so that a lab can move.
+    behind when one changes. Folders do not count, so that a lab can move; neither does the run that made the poses.
     """
     return content_hash(
         {
@@ -240,17 +274,29 @@ def nwb_content_hash(session: SessionDescription, recordings: Sequence[Recording
 
 def _hashable_recording(recording: RecordingPoses) -> dict[str, Any]:
     values = _field_values(recording)
+    values["provenance"] = {name: value for name, value in recording.provenance.items() if name != "runs"}
     values["video_files"] = [path.name for path in recording.video_files]
-    values["times"] = _array_hash(recording.times, "<f8")
+    values["times"] = _digest(FrameTimes.of(recording.times).blocks(), "<f8")
     values["tracks"] = [
-        [
-            track.individual,
-            track.bodypart,
-            *(_array_hash(a, "<f4") for a in (track.x, track.y, track.likelihood)),
-        ]
-        for track in recording.tracks
+        [track.individual, track.bodypart, *_digests_of_rows(track.blocks())] for track in recording.tracks
     ]
     return values
+
+
+def _digest(blocks: Iterable[npt.NDArray[Any]], dtype: str) -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(np.ascontiguousarray(block, dtype=dtype).data)
+    return digest.hexdigest()
+
+
+def _digests_of_rows(blocks: Iterable[npt.NDArray[np.float32]]) -> list[str]:
+    """Return the digests of x, y and likelihood, whatever blocks they come in."""
+    digests = [hashlib.sha256() for _ in range(3)]
+    for block in blocks:
+        for digest, row in zip(digests, block, strict=True):
+            digest.update(np.ascontiguousarray(row, dtype="<f4").data)
+    return [digest.hexdigest() for digest in digests]
 
 
 def _field_values(described: Any) -> dict[str, Any]:
@@ -258,10 +304,6 @@ def _field_values(described: Any) -> dict[str, Any]:
     values = {f.name: getattr(described, f.name) for f in fields(described)}
     nested = SubjectDescription | DeviceDescription
     return {name: _field_values(v) if isinstance(v, nested) else v for name, v in values.items()}
-
-
-def _array_hash(array: npt.ArrayLike, dtype: str) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array, dtype=dtype).data).hexdigest()
 
 
 def _check_label(label: str, what: str) -> None:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dlc_assets.lab.errors import InputError, NotFoundError
+from dlc_assets.nwb.contents import NEVER_DETECTED
 from dlc_assets.nwb.description import nwb_relative_path
+from dlc_assets.nwb.extending import modalities_of
+from dlc_assets.nwb.streams import CHUNK_FRAMES
 
 if TYPE_CHECKING:
     import pynwb
@@ -38,7 +41,7 @@ def check_nwb(path: Path) -> list[Finding]:
 
     Runs pynwb's schema validation and NWB Inspector with DANDI's configuration (the default's checks, some
     stricter), and looks at what neither does: skeletons that do not fit their series, body parts without any
-    position, series of unequal length, a path that names another session.
+    position of which the file does not say so, series of unequal length, a path that names another session.
 
     Raises
     ------
@@ -85,9 +88,9 @@ def _own_findings(path: Path) -> list[Finding]:
 
 def _path_findings(path: Path, nwbfile: pynwb.NWBFile) -> Iterator[Finding]:
     subject_id = nwbfile.subject.subject_id if nwbfile.subject else None
-    with_video = any(c.neurodata_type == "ImageSeries" for c in nwbfile.objects.values())
+    held = modalities_of(nwbfile)
     try:
-        expected = nwb_relative_path(subject_id, nwbfile.session_id or "", with_video=with_video)
+        expected = nwb_relative_path(subject_id, nwbfile.session_id or "", with_video="image" in held, others=held)
     except InputError as error:
         yield Finding("error", str(error), "path_names_session", "/")
         return
@@ -109,5 +112,11 @@ def _pose_findings(poses: Any) -> Iterator[Finding]:
     if len(set(lengths.values())) > 1:
         yield Finding("error", f"expected equal numbers of frames, found {lengths}.", "equal_lengths", location)
     for name, one in series.items():
-        if np.isnan(one.data[:]).all():
+        if NEVER_DETECTED not in (one.description or "") and not _has_position(one.data):
             yield Finding("violation", "no frame has a position.", "positions_present", f"{location}/{name}")
+
+
+def _has_position(data: Any) -> bool:
+    """Say whether any frame of a series has a position, reading no more of it at once than a chunk."""
+    starts = range(0, len(data), CHUNK_FRAMES)
+    return any(not np.isnan(data[start : start + CHUNK_FRAMES]).any(axis=1).all() for start in starts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Self
@@ -118,6 +119,15 @@ class Track:
     x: np.ndarray
     y: np.ndarray
     likelihood: np.ndarray
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the track has."""
+        return len(self.x)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all values at once: (3, frames) of x, y, likelihood. Tracks that are read bit by bit yield them likewise."""
+        yield np.stack([self.x, self.y, self.likelihood])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -316,6 +316,19 @@ class PoseTableFile:
         first = self.row_groups[0]
         return self.read(self.matching([first.bodypart], [first.individual]), ["time"])["time"].to_numpy()
 
+    def time_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the frames' times row group by row group, float64, s on the session's clock."""
+        first = self.row_groups[0]
+        for group in self.matching([first.bodypart], [first.individual]):
+            yield self.read([group], ["time"])["time"].to_numpy()
+
+    def streams(self) -> list[TrackStream]:
+        """Return every track, to be read row group by row group."""
+        groups_of: dict[tuple[str, str], list[RowGroup]] = {}
+        for group in self.row_groups:
+            groups_of.setdefault((group.individual, group.bodypart), []).append(group)
+        return [TrackStream(self, *name, tuple(groups)) for name, groups in groups_of.items()]
+
     def values(self, row_groups: Sequence[RowGroup]) -> tuple[list[tuple[str, str]], np.ndarray]:
         """Return (individual, body part) of the tracks that *row_groups* make up, and their values.
 
@@ -404,6 +417,26 @@ class PoseTableFile:
 
     def _rows(self, group: RowGroup) -> int:
         return int(self.footer.row_group(group.number).num_rows)
+
+
+@dataclass(frozen=True)
+class TrackStream:
+    """One track of a pose table's file, of which no more than a row group is in memory."""
+
+    file: PoseTableFile
+    individual: str
+    bodypart: str
+    row_groups: tuple[RowGroup, ...]
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the track has."""
+        return sum(int(self.file.footer.row_group(group.number).num_rows) for group in self.row_groups)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the values in the order of frames: (3, rows) float32 of x, y, likelihood; NaN for a null."""
+        for group in self.row_groups:
+            yield self.file.values([group])[1][0]
 
 
 def as_names(names: Iterable[str] | str | None) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ import pytest
 
 from dlc_assets.lab.errors import DlcAssetsError, InputError, NotFoundError
 from dlc_assets.lab.files import sha256_file
+from dlc_assets.nwb.contents import Videos
 from dlc_assets.nwb.description import (
     DeviceDescription,
     RecordingPoses,
@@ -29,7 +30,9 @@ from dlc_assets.nwb.description import (
     nwb_content_hash,
     nwb_relative_path,
 )
-from dlc_assets.nwb.session_file import Videos, read_provenance, write_session_nwb
+from dlc_assets.nwb.readback import readback_findings
+from dlc_assets.nwb.session_file import read_provenance, write_session_nwb
+from dlc_assets.nwb.streams import CHUNK_FRAMES
 from dlc_assets.nwb.validation import check_nwb
 from dlc_assets.nwb.video_files import remove_unused_videos
 from dlc_assets.poses.schema import Track
@@ -362,11 +365,14 @@ def test_the_file_says_what_the_numbers_mean(tmp_path: Path, top: RecordingPoses
 def test_provenance_comes_back_as_it_went_in(tmp_path: Path, top: RecordingPoses) -> None:
     provenance = read_provenance(written(tmp_path, top))
     assert provenance["content_hash"] == nwb_content_hash(SESSION, [top])
-    assert provenance["recordings"]["top"] == {
+    [poses] = provenance["recordings"]["top"].pop("poses")
+    assert poses == {
         "pose_estimation": "PoseEstimation",
-        "videos": ["top.MP4"],
+        "individual": "",
+        "model": "",
         "provenance": top.provenance,
     }
+    assert provenance["recordings"]["top"] == {"videos": ["top.MP4"]}
 
 
 def test_provenance_of_a_file_by_another_program_is_refused(real_data: Path, tmp_path: Path) -> None:
@@ -454,6 +460,138 @@ def test_writing_again_removes_videos_no_longer_used_and_nothing_else(tmp_path: 
     assert not path.with_suffix("").exists()
 
 
+# Several animals, several models
+
+
+def animal(individual: str, seed: int) -> list[Track]:
+    parts = ("snout", "tail/base")
+    return [replace(invented_track(part, seed=seed + n), individual=individual) for n, part in enumerate(parts)]
+
+
+def test_animals_that_were_not_told_apart_are_tracks_of_a_group_in_one_file(
+    tmp_path: Path, top: RecordingPoses
+) -> None:
+    corner = replace(invented_track("corner", seed=9), individual="single")
+    path = written(tmp_path, replace(top, tracks=[*animal("mouse1", 3), *animal("mouse2", 5), corner]))
+    assert check_nwb(path) == []
+    with opened(path) as nwbfile:
+        behavior = nwbfile.processing["behavior"]
+        names = {"Skeletons", "PoseEstimation_mouse1", "PoseEstimation_mouse2", "PoseEstimation_single"}
+        assert set(behavior.data_interfaces) == names
+        one, other, single = (behavior[f"PoseEstimation_{name}"] for name in ("mouse1", "mouse2", "single"))
+        assert one.skeleton is other.skeleton
+        assert (one.skeleton.subject, single.skeleton.subject) == (None, None)
+        assert single.skeleton.edges is None
+        assert "not told apart" in one.description
+        assert "belong to no animal" in single.description
+    assert_movement_reads(
+        path, [replace(t, bodypart=t.bodypart.replace("/", "-")) for t in animal("mouse2", 5)], "PoseEstimation_mouse2"
+    )
+
+
+def test_an_identified_animal_is_the_subject_of_its_file(tmp_path: Path, top: RecordingPoses) -> None:
+    corner = replace(invented_track("corner", seed=9), individual="single")
+    path = written(tmp_path, replace(top, tracks=[*animal("mouse1", 3), corner], identified="mouse1"))
+    assert check_nwb(path) == []
+    with opened(path) as nwbfile:
+        behavior = nwbfile.processing["behavior"]
+        assert behavior["PoseEstimation"].skeleton.subject is nwbfile.subject
+        assert "not told apart" not in behavior["PoseEstimation"].description
+        assert behavior["PoseEstimation_single"].skeleton.subject is None
+
+
+def test_poses_by_two_models_share_the_video_its_clock_and_the_skeleton(tmp_path: Path, top: RecordingPoses) -> None:
+    times = top.times.copy()
+    times[30:] += 1 / 30
+    old = replace(top, model="old", times=times)
+    new = replace(top, model="new", times=times, tracks=[invented_track("snout", seed=7), invented_track("tail/base")])
+    path = written(tmp_path, old, new)
+    assert check_nwb(path) == []
+    assert readback_findings(path, [old, new]) == []
+    with opened(path) as nwbfile:
+        behavior = nwbfile.processing["behavior"]
+        assert len(nwbfile.acquisition) == 1
+        assert behavior["PoseEstimation_old"].skeleton is behavior["PoseEstimation_new"].skeleton
+        clocks = {behavior[f"PoseEstimation_{name}"]["snout"].timestamps.id for name in ("old", "new")}
+        assert clocks == {nwbfile.acquisition["Video_top"].timestamps.id}
+
+
+# What is read back
+
+
+def test_what_was_written_is_read_back_bit_for_bit(tmp_path: Path, top: RecordingPoses) -> None:
+    assert readback_findings(written(tmp_path, top), [top]) == []
+    irregular = replace(top, times=np.cumsum(np.random.default_rng(1).uniform(0.01, 0.05, FRAMES)))
+    path = written(tmp_path, irregular)
+    assert readback_findings(path, [irregular]) == []
+    [late] = readback_findings(path, [replace(irregular, times=np.asarray(irregular.times) + 2e-9)])
+    assert "within 1 ns" in late.message
+
+
+@pytest.mark.parametrize(("dataset", "frame"), [("data", 17), ("confidence", 41)])
+def test_a_changed_value_is_found_by_its_frame(tmp_path: Path, top: RecordingPoses, dataset: str, frame: int) -> None:
+    import h5py
+
+    path = written(tmp_path, top)
+    with h5py.File(path, "r+") as file:
+        values = file[f"processing/behavior/PoseEstimation/tail-base/{dataset}"]
+        values[frame] = np.nextafter(values[frame], np.float32(1e9))
+    [finding] = readback_findings(path, [top])
+    assert finding.location == "/processing/behavior/PoseEstimation/tail-base"
+    assert f"from frame {frame} on" in finding.message
+
+
+def test_a_long_recording_is_written_in_chunks_and_comes_back(tmp_path: Path, top: RecordingPoses) -> None:
+    frames = CHUNK_FRAMES + 1000
+    long = replace(
+        top,
+        times=np.arange(frames) / 30,
+        part_frame_counts=(frames,),
+        tracks=[invented_track("snout", frames, seed=1), invented_track("tail/base", frames, seed=2)],
+    )
+    path = written(tmp_path, long, videos="leave_out")
+    assert readback_findings(path, [long]) == []
+    with opened(path) as nwbfile:
+        snout = nwbfile.processing["behavior"]["PoseEstimation"]["snout"]
+        assert (snout.data.shape, snout.data.chunks) == ((frames, 2), (CHUNK_FRAMES, 2))
+        assert (snout.confidence.shape, snout.confidence.chunks) == ((frames,), (CHUNK_FRAMES,))
+
+
+def test_times_that_a_rate_gives_back_only_roughly_are_written_one_by_one(tmp_path: Path, top: RecordingPoses) -> None:
+    rounded = replace(
+        top, times=np.round(np.arange(FRAMES) / 30, 3)
+    )  # as containers with a clock of milliseconds have them
+    path = written(tmp_path, rounded)
+    assert readback_findings(path, [rounded]) == []
+    assert check_nwb(path) == []
+    with opened(path) as nwbfile:
+        assert nwbfile.acquisition["Video_top"].rate is None
+
+
+def test_a_file_is_read_without_the_extension_being_imported(tmp_path: Path, top: RecordingPoses) -> None:
+    path = written(tmp_path, top)
+    code = (
+        "import sys, pynwb\n"
+        f"with pynwb.NWBHDF5IO({str(path)!r}, 'r') as io:\n"
+        "    poses = io.read().processing['behavior']['PoseEstimation']\n"
+        "    print(poses['snout'].data.shape, poses.skeleton.nodes[:].tolist(), 'ndx_pose' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(60, 2) ['snout', 'tail-base'] False"
+
+
+def test_videos_can_be_left_where_they_are(tmp_path: Path, top: RecordingPoses) -> None:
+    (tmp_path / "recordings").mkdir()
+    video = write_video(tmp_path / "recordings" / "top.mp4", FRAMES)
+    path = written(tmp_path / "store", replace(top, video_files=(video,)), videos="relative")
+    assert check_nwb(path) == []
+    assert not path.with_suffix("").exists()
+    with opened(path) as nwbfile:
+        [file] = nwbfile.acquisition["Video_top"].external_file[:]
+        assert file == "../../recordings/top.mp4"
+        assert (path.parent / file).resolve() == video.resolve()
+
+
 # What is refused, before anything is written
 
 
@@ -470,7 +608,7 @@ def test_lengths_that_disagree_are_named_all_three(tmp_path: Path, top: Recordin
         replace(top, times=top.times[:-1], part_frame_counts=(61,)),
     )
     shorter = replace(top.tracks[0], x=top.tracks[0].x[:-2])
-    refused(tmp_path, "58 / 60 poses, 60 times and 60 video frames", replace(top, tracks=[shorter, top.tracks[1]]))
+    refused(tmp_path, "58 poses, 60 times and 60 video frames", replace(top, tracks=[shorter, top.tracks[1]]))
 
 
 @pytest.mark.parametrize(
@@ -479,7 +617,7 @@ def test_lengths_that_disagree_are_named_all_three(tmp_path: Path, top: Recordin
         ({"times": np.zeros(FRAMES)}, "times must increase, but frame 1 is at 0.0 s after 0.0 s"),
         ({"times": np.full(FRAMES, np.nan)}, "the time of frame 0 is nan"),
         ({"tracks": []}, "no body part"),
-        ({"tracks": [replace(invented_track("a"), individual=i) for i in "xy"]}, r"2 individuals \(x, y\)"),
+        ({"identified": "m1"}, 'has no individual "m1"'),
         (
             {"tracks": [invented_track("a/b"), invented_track("a-b")]},
             '"a/b" and "a-b" would have the same name',
@@ -498,7 +636,10 @@ def test_a_recording_that_does_not_fit_is_refused(
 
 def test_recordings_that_contradict_each_other_are_refused(tmp_path: Path, top: RecordingPoses) -> None:
     refused(tmp_path, "at least one recording")
-    refused(tmp_path, 'recordings "top" and "top"', top, top)
+    refused(tmp_path, 'recording "top" came 2 times', top, top)
+    refused(tmp_path, 'recordings "a/b" and "a-b"', replace(top, recording="a/b"), replace(top, recording="a-b"))
+    earlier = replace(top, model="b", times=top.times + 1)
+    refused(tmp_path, "not of the same frames at the same times", replace(top, model="a"), earlier)
     other = replace(top, recording="again", device=replace(TOP, description="Camera below."))
     refused(tmp_path, 'describe device "top" differently', top, other)
 
@@ -623,10 +764,26 @@ def test_the_content_hash_follows_the_content(top: RecordingPoses, tiny_video: P
 # What the check sees that validators do not
 
 
-def test_a_body_part_without_a_position_is_found(tmp_path: Path, top: RecordingPoses) -> None:
+def test_a_body_part_that_was_never_detected_is_said_so_in_the_file(tmp_path: Path, top: RecordingPoses) -> None:
     nothing = np.full(FRAMES, np.nan, dtype=np.float32)
     lost = replace(top.tracks[0], x=nothing, y=nothing)
-    [finding] = check_nwb(written(tmp_path, replace(top, tracks=[lost, top.tracks[1]])))
+    path = written(tmp_path, replace(top, tracks=[lost, top.tracks[1]]))
+    assert check_nwb(path) == []
+    with opened(path) as nwbfile:
+        poses = nwbfile.processing["behavior"]["PoseEstimation"]
+        assert "not detected in any frame" in poses["snout"].description
+        assert "not detected in any frame" not in poses["tail-base"].description
+
+
+def test_a_body_part_without_a_position_of_which_the_file_says_nothing_is_found(
+    tmp_path: Path, top: RecordingPoses
+) -> None:
+    import h5py
+
+    path = written(tmp_path, top)
+    with h5py.File(path, "r+") as file:
+        file["processing/behavior/PoseEstimation/snout/data"][:] = np.nan
+    [finding] = check_nwb(path)
     assert (finding.severity, finding.check) == ("violation", "positions_present")
     assert finding.location == "/processing/behavior/PoseEstimation/snout"
 
