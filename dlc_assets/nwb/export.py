@@ -221,7 +221,7 @@ def _experimenters(lab: Lab, session: SessionInfo) -> tuple[str, ...]:
 
 
 def _subject_settings(lab: Lab, session: SessionInfo) -> Subject:
-    return lab.settings.subjects.get(session.subject_source_name or "", Subject())
+    return lab.settings.subject(session.subject_source_name)
 
 
 def _subject_description(lab: Lab, session: SessionInfo) -> SubjectDescription | None:
@@ -233,6 +233,8 @@ def _subject_description(lab: Lab, session: SessionInfo) -> SubjectDescription |
         species=stated.species,
         sex=stated.sex,
         date_of_birth=stated.date_of_birth,
+        age=stated.age,
+        weight=stated.weight,
         description=stated.description,
         strain=stated.strain,
         genotype=stated.genotype,
