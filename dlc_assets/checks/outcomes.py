@@ -117,12 +117,11 @@ def recordings_described(manifest: Manifest, root: Path) -> Outcome:
     ]
     if info.start is None:
         sentences.append("The session's start is not known; NWB needs it. Write it into session.yaml as start.")
-    if info.start_without_zone:
-        lab = Lab(LabLayout(root))
-        sentences += [assumed_zone(lab, info)] if not lab.settings.states_timezone else []
-    severity = dg.AssetCheckSeverity.ERROR if info.extend_nwb_problem else dg.AssetCheckSeverity.WARN
-    sentences = [info.extend_nwb_problem, *sentences] if info.extend_nwb_problem else sentences
-    return _listed(sentences, severity, "start time known, nothing odd")
+    if zone := assumed_zone(Lab(LabLayout(root)), info):
+        sentences.append(zone)
+    if not info.extend_nwb_problem:
+        return _listed(sentences, dg.AssetCheckSeverity.WARN, "start time known, nothing odd")
+    return _listed([info.extend_nwb_problem, *sentences], dg.AssetCheckSeverity.ERROR, "")
 
 
 def _about(manifest: Manifest, kind: About) -> list[str]:

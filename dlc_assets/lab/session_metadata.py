@@ -43,7 +43,9 @@ class Consent(StrictSettings):
     @classmethod
     def _says_of_what(cls, value: Any) -> Any:
         if not isinstance(value, dict | Consent):
-            raise ValueError('expected what is agreed to, and who states it: {videos: true, by: "Last, First", date: 2026-05-01}')
+            raise ValueError(
+                'expected what is agreed to, and who states it: {videos: true, by: "Last, First", date: 2026-05-01}'
+            )
         return value
 
 

@@ -160,7 +160,7 @@ _CLOCK_UNITS = {"H": ("h", "hr", "hour"), "M": ("min", "minute")}
 def _nearest_age(text: str) -> str | None:
     if _AGE.fullmatch(text.upper()):
         return text.upper()
-    span = re.fullmatch(rf"({_NUMBER})\s*(?:-|–|to)\s*({_NUMBER}\s*[a-z]+)", text.lower())
+    span = re.fullmatch(rf"({_NUMBER})\s*(?:-|\u2013|to)\s*({_NUMBER}\s*[a-z]+)", text.lower())
     if span is not None:
         youngest, oldest = (_nearest_age(end) for end in (span[1] + re.sub(r"[\d.]", "", span[2]), span[2]))
         return f"{youngest}/{oldest}" if youngest and oldest else None

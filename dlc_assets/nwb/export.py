@@ -25,6 +25,7 @@ from dlc_assets.nwb.description import (
     missing_metadata,
     nwb_relative_path,
 )
+from dlc_assets.nwb.preflight import check_exportable
 from dlc_assets.nwb.session_file import write_session_nwb
 from dlc_assets.nwb.validation import check_nwb
 from dlc_assets.nwb.video_files import remove_unused_videos
@@ -155,6 +156,8 @@ def export_session(
             log(f"{session_key}: its NWB file is up to date")
             return existing, False
         videos = overrides.get("videos") or lab.settings.nwb.videos
+        path = nwb_path(lab, session, with_video=videos != "leave_out", cohort=cohort)
+        check_exportable(lab, session, with_video=videos != "leave_out", path=path)
         description = _session_description(lab, session)
         if cohort is None:
             poses = released_poses(lab, session)
@@ -163,7 +166,6 @@ def export_session(
             poses = frozen_poses(lab, cohort, session_key)
             files = _frozen_files(lab, session, cohort)
         recordings = [_recording_poses(lab, session, file) for file in sorted(files, key=lambda file: file.recording)]
-        path = nwb_path(lab, session, with_video=videos != "leave_out", cohort=cohort)
         write_session_nwb(path, description, recordings, videos=videos)
         if existing is not None and (lab.layout.nwb / existing.details["path"]) != path:
             former = lab.layout.nwb / existing.details["path"]  # the same session under its former name

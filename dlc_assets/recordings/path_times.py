@@ -94,7 +94,10 @@ def time_inputs(lab: Lab, found: FoundSession) -> dict[str, Any]:
         stated = stated_times(lab, found, name, metadata.get(name, RecordingMetadata()))
         starts = [start and start.isoformat() for start in starts_in_names(lab, recording)]
         if stated is not None:
-            inputs[name] = {"settings": stated.settings.model_dump(), "files": [file_stamp(lab, f) for f in stated.files]}
+            inputs[name] = {
+                "settings": stated.settings.model_dump(),
+                "files": [file_stamp(lab, f) for f in stated.files],
+            }
         if any(starts):
             inputs.setdefault(name, {})["starts"] = starts
     return inputs
