@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from dlc_assets.catalog.schema import COMPARISON
 from dlc_assets.inference.frozen_poses import cohort_files
@@ -16,6 +17,8 @@ from dlc_assets.lab.cohorts import find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, did_you_mean
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.nwb.export import export_session, nwb_files, nwb_manifest
+from dlc_assets.nwb.overrides import as_stated
 from dlc_assets.poses.differences import MOVED_PX
 from dlc_assets.poses.selection import PoseSelection
 from dlc_assets.recordings.info import need_session_info
@@ -39,6 +42,61 @@ def open_lab(path: str | os.PathLike[str] | None = None) -> OpenLab:
         The folder is no lab, or its lab.yaml is wrong.
     """
     return OpenLab(open_lab_folder(path))
+
+
+def session_to_nwb(
+    session: str,
+    *,
+    lab: str | os.PathLike[str] | None = None,
+    model: Names = None,
+    cohort: str | None = None,
+    videos: Literal["link", "copy", "relative", "leave_out"] | None = None,
+    session_overrides: Mapping[str, Any] | None = None,
+    recompute: bool = False,
+) -> list[Path]:
+    """Write the NWB file of *session* and return where it lies: one file, or one a subject where its animals were told apart.
+
+    A file that is up to date is not written again.
+
+    Parameters
+    ----------
+    session
+        Its key, such as ``sub-m01_ses-20260501``.
+    lab
+        As in `open_lab`.
+    model
+        ``name`` or ``name@version``, or several: their poses, in the place of the released ones.
+    cohort
+        A frozen cohort: exactly the poses that it was frozen with, in a file beside the cohort's others.
+    videos
+        In the place of lab.yaml's ``nwb.videos``.
+    session_overrides
+        What is to be stated of the session in the place of what the lab's files say: ``session_id``, ``start``, ``description``,
+        ``experimenters``, ``institution``, ``lab``, ``keywords``, ``experiment_description``, and ``subject``, a mapping of
+        ``subject_id``, ``species``, ``sex``, ``age``, ``date_of_birth``, ``description``, ``strain``, ``genotype``, ``weight``.
+
+    Raises
+    ------
+    SettingsError, InputError, NotFoundError
+        Something that is stated is wrong or missing, or there are no such poses; the message says where to mend it. A file that was
+        there stays as it was.
+    """
+    opened = open_lab(lab)
+    stated = {
+        "videos": videos,
+        "models": _names(model) or None,
+        "session": as_stated(session_overrides) if session_overrides else None,
+    }
+    manifest, _ = export_session(
+        opened.lab,
+        opened._known_session(session),
+        overrides={name: value for name, value in stated.items() if value is not None},
+        recompute=recompute,
+        run_id="",
+        log=lambda _: None,
+        cohort=None if cohort is None else find_cohort(opened.lab.layout, cohort),
+    )
+    return nwb_files(opened.lab, manifest)
 
 
 class OpenLab:
@@ -206,6 +264,20 @@ class OpenLab:
             warnings.warn("; ".join([*left_out, *found.notes]), stacklevel=2)
         return found.table()
 
+    def nwb_files(self, session: str, cohort: str | None = None) -> list[Path]:
+        """Return the NWB files of *session* (of a frozen *cohort*): one, or one a subject where its animals were told apart.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such session or cohort, or it is not exported.
+        """
+        frozen = None if cohort is None else find_cohort(self.lab.layout, cohort)
+        manifest = nwb_manifest(self.lab, self._known_session(session), frozen)
+        if manifest is None:
+            raise NotFoundError(f"{session} has no NWB file: run `dlc-assets export {session}`.")
+        return nwb_files(self.lab, manifest)
+
     def _manifests(self, session: str, models: list[str]) -> list[Manifest]:
         info, _ = need_session_info(self.lab.layout, session)
         releases = releases_of(self.lab, info)
@@ -256,4 +328,4 @@ def _names(stated: Names) -> list[str]:
     return [] if stated is None else [stated] if isinstance(stated, str) else list(stated)
 
 
-__all__ = ["DlcAssetsError", "OpenLab", "open_lab"]
+__all__ = ["DlcAssetsError", "OpenLab", "open_lab", "session_to_nwb"]

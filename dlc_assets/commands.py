@@ -20,8 +20,10 @@ from dlc_assets.inference.releases import released_by, releases_of, rule_problem
 from dlc_assets.lab.cohorts import find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.manifest import Manifest
 from dlc_assets.launching import RunOutcome, execute_here
-from dlc_assets.nwb.export import nwb_manifest, released_poses
+from dlc_assets.nwb.export import nwb_files, nwb_manifest
+from dlc_assets.nwb.session_poses import released_poses
 from dlc_assets.partitions import MODEL, SESSION, add_keys, contiguous_ranges
 from dlc_assets.recordings.discovery import Discovery, discover
 from dlc_assets.recordings.info import read_session_info
@@ -268,9 +270,23 @@ def _pose_tables(lab: Lab, tasks: Mapping[str, Sequence[str]]) -> list[dict[str,
 
 
 def export_sessions(
-    lab: Lab, instance: dg.DagsterInstance, sessions: Sequence[str] | None, *, recompute: bool, log: Log
+    lab: Lab,
+    instance: dg.DagsterInstance,
+    sessions: Sequence[str] | None,
+    *,
+    recompute: bool,
+    log: Log,
+    models: Sequence[str] = (),
 ) -> tuple[list[RunOutcome], list[dict[str, Any]]]:
-    """Write the NWB files of *sessions*, or of every session that has released poses."""
+    """Write the NWB files of *sessions*, or of every session that has released poses; with the poses by *models*, if any are named.
+
+    Raises
+    ------
+    NotFoundError
+        Before any run: there is no such session or model.
+    """
+    for model in models:
+        find_version(lab.layout, model)
     discovery = discover(lab)
     wanted = _known_sessions(lab, discovery, sessions)
     if sessions is None:
@@ -279,14 +295,14 @@ def export_sessions(
             log("no session has poses of a released model yet: run `dlc-assets analyze` first")
     add_keys(instance, SESSION, wanted)
     ranges = contiguous_ranges(wanted, instance.get_dynamic_partitions(SESSION), EXPORTS_PER_RUN)
-    config = {"nwb_file": {"recompute": True}} if recompute else None
+    stated = {**({"recompute": True} if recompute else {}), **({"models": list(models)} if models else {})}
+    config = {"nwb_file": stated} if stated else None
     outcomes = [execute_here(lab, instance, "export_nwb", tags=keys.tags, ops=config, log=log) for keys in ranges]
     rows = []
     for key in wanted:
         manifest = nwb_manifest(lab, key)
         if manifest is not None:
-            findings = "; ".join(manifest.details["findings"]) or "valid"
-            rows.append({"session": key, "file": str(lab.layout.nwb / manifest.details["path"]), "findings": findings})
+            rows += _file_rows(lab, key, manifest)
     return outcomes, rows
 
 
@@ -308,9 +324,13 @@ def export_cohort(
     for key in sessions or cohort.sessions:
         manifest = nwb_manifest(lab, key, cohort)
         if manifest is not None:
-            findings = "; ".join(manifest.details["findings"]) or "valid"
-            rows.append({"session": key, "file": str(lab.layout.nwb / manifest.details["path"]), "findings": findings})
+            rows += _file_rows(lab, key, manifest)
     return [outcome], rows
+
+
+def _file_rows(lab: Lab, session: str, manifest: Manifest) -> list[dict[str, Any]]:
+    findings = "; ".join(manifest.details["findings"]) or "valid"
+    return [{"session": session, "file": str(file), "findings": findings} for file in nwb_files(lab, manifest)]
 
 
 def report_release(lab: Lab, instance: dg.DagsterInstance, version: ModelVersion, record: Mapping[str, Any]) -> None:

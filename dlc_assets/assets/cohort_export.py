@@ -15,7 +15,7 @@ from dlc_assets.inference.frozen_poses import cohort_files
 from dlc_assets.lab.cohorts import cohorts, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, SettingsError
 from dlc_assets.lab.lab import Lab
-from dlc_assets.nwb.export import export_session
+from dlc_assets.nwb.export import export_session, nwb_files
 from dlc_assets.resources.lab import LabResource
 
 
@@ -57,8 +57,10 @@ def write_cohort_nwb(context: dg.OpExecutionContext, config: CohortExportConfig,
             context.log.error(f"{key}: {error}")
             continue
         findings = "; ".join(manifest.details["findings"]) or "valid"
-        file = str(opened.layout.nwb / manifest.details["path"])
-        rows.append({"session": key, "file": file, "written now": written_now, "findings": findings})
+        rows += [
+            {"session": key, "file": str(file), "written now": written_now, "findings": findings}
+            for file in nwb_files(opened, manifest)
+        ]
     context.add_output_metadata(
         {"files": previews.table(rows), "folder": dg.MetadataValue.path(str(opened.layout.cohort_nwb(cohort.name)))}
     )

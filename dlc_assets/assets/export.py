@@ -12,7 +12,7 @@ from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.recordings import session_recordings
 from dlc_assets.assets.reporting import Made, make_partitions
 from dlc_assets.checks import outcomes
-from dlc_assets.nwb.export import export_session, nwb_inputs
+from dlc_assets.nwb.export import export_session, nwb_files, nwb_inputs
 from dlc_assets.partitions import SESSION, sessions
 from dlc_assets.resources.lab import LabResource
 
@@ -21,10 +21,11 @@ SESSIONS_PER_RUN = 25
 
 
 class Videos(enum.Enum):
-    """Where the videos of an NWB file go: linked beside it, copied beside it, or left out."""
+    """Where the videos of an NWB file go: linked or copied beside it, left where they are, or left out."""
 
     link = "link"
     copy = "copy"
+    relative = "relative"
     leave_out = "leave_out"
 
 
@@ -32,13 +33,18 @@ class NwbConfig(dg.Config):
     """Settings of one export; empty means lab.yaml's. What is stated (but for recompute) makes the file "custom"."""
 
     videos: Videos | None = Field(
-        None, description="videos beside the file: linked, copied, or left out; default: lab.yaml's nwb.videos"
+        None,
+        description="videos: linked or copied beside the file, relative, or left out; default: lab.yaml's nwb.videos",
+    )
+    models: list[str] = Field(
+        [], description="name or name@version: their poses are written in the place of the released ones"
     )
     recompute: bool = Field(False, description="write the file even though it is up to date")
 
     def overrides(self) -> dict[str, Any]:
         """Return what was stated."""
-        return {} if self.videos is None else {"videos": self.videos.value}
+        videos = {} if self.videos is None else {"videos": self.videos.value}
+        return {**videos, **({"models": self.models} if self.models else {})}
 
 
 @dg.asset(
@@ -71,11 +77,12 @@ def nwb_file(context: dg.AssetExecutionContext, config: NwbConfig, lab: LabResou
             run_id=context.run.run_id,
             log=context.log.info,
         )
-        path = opened.layout.nwb / manifest.details["path"]
+        files = nwb_files(opened, manifest)
         return Made(
             manifest.data_version,
             {
-                "dagster/uri": dg.MetadataValue.path(str(path)),
+                "dagster/uri": dg.MetadataValue.path(str(files[0])),
+                "files": previews.table([{"file": str(file)} for file in files]),
                 "size (bytes)": manifest.details["bytes"],
                 "recordings": ", ".join(manifest.details["recordings"]),
                 "models": dg.MetadataValue.json(manifest.details["models"]),

@@ -176,6 +176,12 @@ TABLES: tuple[CatalogTable, ...] = (
             ("species", "string", "Species in Latin."),
             ("sex", "string", "M, F, U (unknown) or O (other)."),
             ("date_of_birth", "date", "Day of birth."),
+            (
+                "age",
+                "string",
+                "Age as an ISO 8601 duration, where lab.yaml states it in the place of the day of birth.",
+            ),
+            ("weight", "string", "Weight with its unit."),
             ("strain", "string", "Strain."),
             ("genotype", "string", "Genotype."),
             ("description", "string", "Description."),

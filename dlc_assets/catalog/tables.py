@@ -20,7 +20,6 @@ from dlc_assets.lab.files import atomic_path, content_hash
 from dlc_assets.lab.keys import label_for_archive, pose_key, split_pose_key, split_session_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest, read_manifest
-from dlc_assets.lab.settings import Subject
 from dlc_assets.lab.specification import ModelSpecification
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
 from dlc_assets.recordings.index import RecordingIndex
@@ -222,14 +221,14 @@ def _subjects(sources: _Sources) -> Iterator[Row]:
     counts = Counter(session.subject for session in sources.sessions)
     for label in sorted({*declared, *named}):
         name = declared.get(label) or named[label]
-        stated = sources.lab.settings.subjects.get(name)
+        subject = sources.lab.settings.subject(name)
         yield {
             "subject": label,
             "source_name": name,
-            "declared": stated is not None,
-            **(stated or Subject()).model_dump(exclude={"tags"}),
+            "declared": name in sources.lab.settings.subjects,
+            **subject.model_dump(exclude={"tags"}),
             "sessions": counts[label],
-            **_tags(stated.tags if stated is not None else {}),
+            **_tags(subject.tags),
         }
 
 
@@ -275,7 +274,7 @@ def _sessions(sources: _Sources) -> Iterator[Row]:
 
 
 def _recorded_session(lab: Lab, info: SessionInfo) -> Row:
-    born = lab.settings.subjects.get(info.subject_source_name or "", Subject()).date_of_birth
+    born = lab.settings.subject(info.subject_source_name).date_of_birth
     day = info.start.date() if info.start is not None else info.day
     return {
         "source_name": info.session_source_name,

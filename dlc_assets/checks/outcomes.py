@@ -9,8 +9,11 @@ from typing import Any
 
 import dagster as dg
 
+from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.recordings.info import SessionInfo, StoredFile
+from dlc_assets.recordings.start_zone import assumed_zone
 from dlc_assets.video.findings import About
 
 # Body parts below the p-cutoff in more than this share of the frames: occlusion explains some, a bad model more.
@@ -95,8 +98,10 @@ def recordings_unchanged(manifest: Manifest, root: Path) -> Outcome:
     return _listed([*changed, *touched], severity, "every file is as it was when it was probed")
 
 
-def recordings_described(manifest: Manifest, _root: Path) -> Outcome:
-    """Say what else a person should look at: an unknown start, keys of session.yaml without a recording, odd pixels."""
+def recordings_described(manifest: Manifest, root: Path) -> Outcome:
+    """Say what else a person should look at: a start that is not known or in an assumed time zone, what session.yaml names and is
+    not there, odd pixels.
+    """
     info = SessionInfo.model_validate(manifest.details)
     told = {
         *info.cameras,
@@ -112,7 +117,11 @@ def recordings_described(manifest: Manifest, _root: Path) -> Outcome:
     ]
     if info.start is None:
         sentences.append("The session's start is not known; NWB needs it. Write it into session.yaml as start.")
-    return _listed(sentences, dg.AssetCheckSeverity.WARN, "start time known, nothing odd")
+    if zone := assumed_zone(Lab(LabLayout(root)), info):
+        sentences.append(zone)
+    if not info.extend_nwb_problem:
+        return _listed(sentences, dg.AssetCheckSeverity.WARN, "start time known, nothing odd")
+    return _listed([info.extend_nwb_problem, *sentences], dg.AssetCheckSeverity.ERROR, "")
 
 
 def _about(manifest: Manifest, kind: About) -> list[str]:

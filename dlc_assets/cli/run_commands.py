@@ -116,6 +116,13 @@ def analyze(
 @app.command()
 def export(
     sessions: SessionsArgument = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model, or model@version, whose poses are written in the place of the released ones; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     cohort: Annotated[
         str | None,
         typer.Option(help="A frozen cohort: its sessions, with the poses that it was frozen with.", show_default=False),
@@ -127,12 +134,17 @@ def export(
     """Write the NWB files of sessions (all that have released poses, unless named), or of a frozen cohort."""
     with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
         from dlc_assets.commands import export_cohort, export_sessions
+        from dlc_assets.lab.errors import SettingsError
 
         if cohort is not None:
+            if model:
+                raise SettingsError("a cohort says itself which models it takes: leave out --model, or --cohort.")
             outcomes, done = export_cohort(
                 opened, instance, cohort, sessions or (), recompute=recompute, log=output.log
             )
         else:
-            outcomes, done = export_sessions(opened, instance, sessions or None, recompute=recompute, log=output.log)
+            outcomes, done = export_sessions(
+                opened, instance, sessions or None, recompute=recompute, log=output.log, models=model or ()
+            )
         output.table("NWB files", ("session", "file", "findings"), [tuple(row.values()) for row in done])
         finish(output, outcomes, {"nwb_files": done})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.keys import label_for_archive
@@ -32,6 +32,57 @@ class RecordingMetadata(StrictSettings):
         return "timestamps" in self.model_fields_set
 
 
+class Consent(StrictSettings):
+    """What the recorded person agreed to; without it, videos and pictures of people stay in the lab."""
+
+    videos: Annotated[bool, Field(strict=True, description="whether videos and pictures of frames may leave the lab")]
+    by: Name | None = Field(None, description="who states it")
+    day: Annotated[date | None, Field(alias="date")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_of_what(cls, value: Any) -> Any:
+        if not isinstance(value, dict | Consent):
+            raise ValueError(
+                'expected what is agreed to, and who states it: {videos: true, by: "Last, First", date: 2026-05-01}'
+            )
+        return value
+
+
+class Identity(StrictSettings):
+    """How it is known which of the tracked individuals is which animal."""
+
+    how: Literal["marked", "verified"] = Field(
+        description="marked: the animals bear marks that the network tells apart; verified: a person looked through the tracks"
+    )
+    by: Name | None = Field(None, description="who states it")
+    day: Annotated[date | None, Field(alias="date")] = None
+    individuals: dict[Name, Name] = Field(
+        default_factory=dict, description="track's name: subject's name in lab.yaml; default: the same names"
+    )
+
+    @field_validator("individuals")
+    @classmethod
+    def _each_is_another_subject(cls, individuals: dict[str, str]) -> dict[str, str]:
+        of: dict[str, str] = {}
+        for track, subject in individuals.items():
+            _check_subject(subject)
+            other = of.setdefault(subject, track)
+            if other != track:
+                raise ValueError(f'expected a subject for one track only: "{other}" and "{track}" are both {subject}')
+        return individuals
+
+    def subject_of(self, track: str) -> str:
+        """Return the name, in lab.yaml, of the subject that the individual *track* is."""
+        return self.individuals.get(track, track)
+
+
+class SessionNwb(StrictSettings):
+    """What the session's NWB file is made of beside its poses."""
+
+    extend: Name | None = Field(None, description="an existing NWB file; relative to session.yaml, or absolute")
+
+
 class SessionMetadata(StrictSettings):
     """The whole of session.yaml."""
 
@@ -41,6 +92,9 @@ class SessionMetadata(StrictSettings):
     experimenters: Names | None = None
     tags: Tags = Field(default_factory=dict)
     recordings: dict[Name, RecordingMetadata] = Field(default_factory=dict)
+    consent: Consent | None = None
+    identity: Identity | None = None
+    nwb: SessionNwb = SessionNwb()
 
     @field_validator("start", mode="before")
     @classmethod
@@ -53,11 +107,15 @@ class SessionMetadata(StrictSettings):
     @classmethod
     def _subject_is_a_name(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                label_for_archive(value, "subject")
-            except SettingsError as error:
-                raise ValueError(str(error).removesuffix(".")) from None
+            _check_subject(value)
         return value
+
+
+def _check_subject(name: str) -> None:
+    try:
+        label_for_archive(name, "subject")
+    except SettingsError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
 
 
 def read_session_metadata(path: Path) -> SessionMetadata:

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
 from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
 
@@ -157,16 +158,46 @@ class Device(StrictSettings):
     model: str = ""
 
 
+Species = Annotated[str, BeforeValidator(species_term)]
+Sex = Annotated[Literal["M", "F", "U", "O"], BeforeValidator(sex_term)]
+
+
+class SubjectDefaults(StrictSettings):
+    """What every subject of the lab has that does not state it itself, in DANDI's terms."""
+
+    species: Species | None = None
+    sex: Sex = "U"
+    strain: str | None = None
+    genotype: str | None = None
+    description: str | None = None
+
+
 class Subject(StrictSettings):
     """One animal, in DANDI's terms."""
 
-    species: str | None = None
-    sex: Literal["M", "F", "U", "O"] = "U"
+    species: Species | None = None
+    sex: Sex = "U"
     date_of_birth: date | None = None
+    age: Annotated[str, BeforeValidator(age_term)] | None = Field(None, description="ISO 8601, in every session")
+    weight: Annotated[str, BeforeValidator(weight_term)] | None = None
     strain: str | None = None
     genotype: str | None = None
     description: str | None = None
     tags: Tags = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_says_how_old(self) -> Subject:
+        if self.date_of_birth is not None and self.age is not None:
+            raise ValueError(
+                f"expected date_of_birth or age, not both: the age in each session is computed from date_of_birth. Leave out "
+                f"age ({self.age})"
+            )
+        return self
+
+    def completed(self, defaults: SubjectDefaults) -> Subject:
+        """Return this subject with what *defaults* state and it does not."""
+        stated = {name: getattr(defaults, name) for name in defaults.model_fields_set - self.model_fields_set}
+        return self.model_copy(update=stated)
 
 
 class BodyPart(StrictSettings):
@@ -387,7 +418,7 @@ _ONE_BY_ONE = "dynamic cropping takes one frame after the other: expected a batc
 class Nwb(StrictSettings):
     """What NWB files hold."""
 
-    videos: Literal["link", "copy", "leave_out"] = "link"
+    videos: Literal["link", "copy", "relative", "leave_out"] = "link"
     experiment_description: str = ""
     keywords: Names = ()
 
@@ -482,6 +513,7 @@ class LabSettings(StrictSettings):
     expect_timeout: float = Field(3600.0, ge=0, description="seconds after which a session waits for them no longer")
     devices: dict[Name, Device] = Field(default_factory=dict)
     setups: dict[Name, tuple[Setup, ...]] = Field(default_factory=dict)
+    subject_defaults: SubjectDefaults = SubjectDefaults()
     subjects: dict[Name, Subject] = Field(default_factory=dict)
     body_parts: dict[Name, BodyPart] = Field(default_factory=dict)
     projects: dict[Name, Name] = Field(default_factory=dict, description="name: path of a DeepLabCut project elsewhere")
@@ -519,6 +551,18 @@ class LabSettings(StrictSettings):
                     f"for it in vain. Devices: {', '.join(self.devices)}"
                 )
         return self
+
+    def subject(self, name: str | None) -> Subject:
+        """Return what is known of the subject *name*: what it states, and the rest by `subject_defaults`.
+
+        One that lab.yaml does not list, and that of a session which names none (None), has the defaults alone.
+        """
+        return self.subjects.get(name or "", Subject()).completed(self.subject_defaults)
+
+    @property
+    def states_timezone(self) -> bool:
+        """Whether lab.yaml says in which zone it is; else UTC is an assumption."""
+        return "timezone" in self.model_fields_set
 
     @property
     def zone(self) -> ZoneInfo:

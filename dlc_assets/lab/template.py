@@ -8,12 +8,13 @@ from pathlib import Path
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.files import write_text
 from dlc_assets.lab.layout import LabLayout
+from dlc_assets.lab.machine_zone import machine_zone
 
 _LAB = """\
 # Your lab. Every key has a default; what is commented out shows its form. Unknown keys are errors, so that no typo goes unnoticed.
 name: {name}
 # institution: University of Somewhere
-# timezone: Europe/Zurich                  # completes times that state no zone; default UTC
+{timezone}
 # experimenters: ["Last, First"]
 
 # Where videos lie below a root folder, and what the parts of their paths mean.
@@ -36,8 +37,11 @@ devices:
 #     - {{until: 2026-08-31, crop: {{x: [0, 640], y: [0, 480]}}}}
 #     - {{from: 2026-09-01, crop: {{x: [80, 720], y: [0, 480]}}}}
 
+# What archives ask of each animal. subject_defaults: what all have that do not state it themselves.
+# subject_defaults: {{species: Mus musculus, strain: C57BL/6J}}
 # subjects:
-#   m01: {{species: Mus musculus, sex: F, date_of_birth: 2026-02-01, strain: C57BL/6J, genotype: wt, tags: {{group: control}}}}
+#   m01: {{sex: F, date_of_birth: 2026-02-01, genotype: wt, tags: {{group: control}}}}
+#   m02: {{species: Rattus norvegicus, sex: M, age: P12W, weight: 310 g}}
 
 # Which model analyses which recordings by itself; the first rule that matches a recording counts. `dlc-assets release` writes such
 # rules, after saying what they change.
@@ -84,11 +88,16 @@ tags: {drug: saline}
 # recordings:
 #   top: {device: top, offset: 0.0}        # s from the session's start to the first frame
 #   side: {crop: {x: [0, 640], y: [0, 480]}}   # in the place of the setup's in lab.yaml; crop: none for the whole frame
+# consent: {videos: true, by: "Last, First", date: 2026-05-01}   # of a person: else videos and pictures stay in the lab
+# identity: {how: marked, by: "Last, First", individuals: {mouse1: m01, mouse2: m02}}   # several animals: which track is which
+# nwb: {extend: ephys.nwb}                 # an NWB file of another instrument, to which the poses are added
 """
 
 
-def write_new_lab(root: Path, *, name: str | None = None, today: date | None = None) -> list[Path]:
-    """Write the files of a new lab into *root*; return what was written.
+def write_new_lab(
+    root: Path, *, name: str | None = None, today: date | None = None, timezone: str | None = None
+) -> list[Path]:
+    """Write the files of a new lab into *root*; return what was written. *timezone* is the machine's unless stated.
 
     Raises
     ------
@@ -107,12 +116,24 @@ def write_new_lab(root: Path, *, name: str | None = None, today: date | None = N
         root / "session.yaml.example": _SESSION,
         # last: a folder is a lab once it has this file
         layout.settings_file: _LAB.format(
-            name=_quoted(name or root.resolve().name), today=(today or date.today()).isoformat()
+            name=_quoted(name or root.resolve().name),
+            today=(today or date.today()).isoformat(),
+            timezone=_timezone(timezone or machine_zone()),
         ),
     }
     for path, text in files.items():
         write_text(path, text)
     return list(files)
+
+
+def _timezone(zone: str | None) -> str:
+    """Return the line of lab.yaml; in comments where no zone is known, so that nobody takes a guess for the lab's word."""
+    said = "completes times that state no zone"
+    if zone is None:
+        return (
+            f"# timezone: Europe/Zurich                  # {said}; NWB files are not written from such times without it"
+        )
+    return f"{f'timezone: {zone}':<42} # this machine's; {said}: correct it where the cameras are elsewhere"
 
 
 def _quoted(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from fractions import Fraction
@@ -17,16 +17,13 @@ import numpy.typing as npt
 from dlc_assets.lab.errors import InputError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.keys import label_for_archive
+from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, unknown_to_dandi, weight_term
 from dlc_assets.nwb.frame_times import FrameTimes
 
 # Part of every content hash: raise it when the writer lays a file out differently, and files are rewritten.
 LAYOUT_VERSION = 2
 
 Sex = Literal["M", "F", "U", "O"]
-_SEXES = ("M", "F", "U", "O")
-_WEIGHT = re.compile(r"\d+(\.\d+)? (kg|g|mg|ug|μg|ng|pg)")
-_AGE = re.compile(r"P(?!$)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T(?=\d)[\d.HMS]+)?")
-_SPECIES = re.compile(r"[A-Z][a-z]* [a-z]+|http://purl\.obolibrary\.org/obo/NCBITaxon_\d+")
 _EXPERIMENTER = re.compile(r"[\w\s\-.']+,\s+[\w\s\-.']+")
 
 
@@ -67,11 +64,10 @@ class SubjectDescription:
     def __post_init__(self) -> None:
         where = f'subject "{self.subject_id}"'
         _check_label(self.subject_id, "subject")
-        if self.sex not in _SEXES:
-            raise InputError(f'{where}: sex is "{self.sex}"; expected M (male), F (female), O (other) or U (unknown).')
-        _check_form(self.age, _AGE, f"{where}: age", 'an ISO 8601 duration such as "P90D"')
-        _check_form(self.weight, _WEIGHT, f"{where}: weight", 'a number and a unit such as "24.5 g"')
-        _check_form(self.species, _SPECIES, f"{where}: species", 'a Latin name such as "Mus musculus"')
+        _check_term(self.sex, sex_term, f"{where}: sex")
+        _check_term(self.age, age_term, f"{where}: age")
+        _check_term(self.weight, weight_term, f"{where}: weight")
+        _check_term(self.species, species_term, f"{where}: species")
 
     def age_at(self, start: datetime) -> str | None:
         """Return the age at *start* as ISO 8601 duration: the stated age, else days since birth, else None.
@@ -237,8 +233,10 @@ def missing_metadata(session: SessionDescription) -> list[str]:
     asked: list[tuple[str, object]] = [("subject: DANDI requires one", subject)]
     if subject is not None:
         sex = None if subject.sex == "U" else subject.sex
+        instead = unknown_to_dandi(subject.species) if subject.species is not None else None
         asked += [
             ("subject.species: Latin name, such as Mus musculus (DANDI requires it)", subject.species),
+            (f"subject.species as {instead} (DANDI does not know {subject.species})", instead is None),
             (
                 "subject.date_of_birth or subject.age (DANDI requires one)",
                 subject.date_of_birth or subject.age,
@@ -310,6 +308,14 @@ def _check_label(label: str, what: str) -> None:
     allowed = label_for_archive(label, what)
     if allowed != label:
         raise InputError(f'{what} label "{label}" is not one that DANDI\'s file names can carry; "{allowed}" would do.')
+
+
+def _check_term(text: str | None, check: Callable[[Any], str], where: str) -> None:
+    try:
+        if text is not None:
+            check(text)
+    except ValueError as error:
+        raise InputError(f'{where} is "{text}"; {error}.') from None
 
 
 def _check_form(text: str | None, form: re.Pattern[str], where: str, expected: str) -> None:

@@ -16,7 +16,7 @@ _SEVERAL = ("experimenters", "keywords")
 
 
 def overridden(session: SessionDescription, overrides: Mapping[str, Any]) -> SessionDescription:
-    """Return *session* with *overrides*: fields of `SessionDescription` by name; ``subject`` is a mapping of fields of `SubjectDescription`.
+    """Return *session* with *overrides*: fields of `SessionDescription` by name, and under ``subject`` those of `SubjectDescription`.
 
     Times and days may be text in ISO 8601.
 
@@ -40,12 +40,32 @@ def overridden(session: SessionDescription, overrides: Mapping[str, Any]) -> Ses
             )
         else:
             stated["subject"] = SubjectDescription(**{"species": None, **subject})
-    if isinstance(stated.get("start"), str):
-        stated["start"] = _parsed(datetime, stated["start"], "start", "2026-05-01T10:12:00+02:00")
+    if start := stated_start(stated):
+        stated["start"] = start
     for name in _SEVERAL:
         if name in stated:
             stated[name] = (stated[name],) if isinstance(stated[name], str) else tuple(stated[name])
     return replace(session, **stated)
+
+
+def stated_start(overrides: Mapping[str, Any]) -> datetime | None:
+    """Return the session's start by *overrides*, None where they state none; errors as `overridden`."""
+    start: str | datetime | None = overrides.get("start")
+    return _parsed(datetime, start, "start", "2026-05-01T10:12:00+02:00") if isinstance(start, str) else start
+
+
+def as_stated(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *overrides* as JSON holds them, times and days as text: so they are kept with what was made."""
+    return {
+        name: as_stated(value)
+        if isinstance(value, Mapping)
+        else value.isoformat()
+        if isinstance(value, date)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in overrides.items()
+    }
 
 
 def _check_known(where: str, stated: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -14,12 +14,13 @@ from dlc_assets.lab.errors import NotFoundError, did_you_mean
 from dlc_assets.lab.files import atomic_path
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.lab.session_metadata import Consent, Identity
 from dlc_assets.lab.settings import CropSettings
 from dlc_assets.video.findings import About
 
 
 class StoredFile(BaseModel):
-    """A file that a session was probed with, as it was then: of time stamps, or a video."""
+    """A file that a session was probed with, as it was then: a video, of time stamps, or an NWB file to extend."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -109,10 +110,27 @@ class SessionInfo(BaseModel):
         default_factory=list, description="where the session's cameras do not agree, in sentences"
     )
 
+    start_without_zone: bool = Field(False, description="whether the lab's time zone completed the stated start")
+    consent: Consent | None = None
+    identity: Identity | None = None
+    extend_nwb: StoredFile | None = Field(None, description="the NWB file that the session's poses are added to")
+    extend_nwb_problem: str = Field("", description="why the file that session.yaml names cannot be extended")
+
     @property
     def content(self) -> dict[str, Any]:
-        """What makes two recordings of one session the same, but for the recordings themselves."""
-        return self.model_dump(mode="json", exclude={"recordings", "failed", "failed_about", "cameras"})
+        """What makes two recordings of one session the same, but for the recordings themselves.
+
+        What releases before did not know is in it only where it is stated, so that theirs stays the same.
+        """
+        told = {"recordings", "failed", "failed_about", "cameras", "start_without_zone", "extend_nwb_problem"}
+        stated: dict[str, Any] = {"consent": self.consent, "identity": self.identity}
+        if self.extend_nwb is not None:
+            stated["extend_nwb"] = {"path": self.extend_nwb.path, "sha256": self.extend_nwb.sha256}
+        return self.model_dump(mode="json", exclude={*told, "consent", "identity", "extend_nwb"}) | {
+            key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for key, value in stated.items()
+            if value is not None
+        }
 
     def recording(self, name: str) -> RecordingInfo:
         """Return the recording called *name*."""

@@ -14,6 +14,7 @@ from dlc_assets.lab.session_metadata import RecordingMetadata
 from dlc_assets.lab.settings import RecordingTemplate
 from dlc_assets.lab.time_settings import Timestamps
 from dlc_assets.recordings.found import FoundRecording, FoundSession
+from dlc_assets.recordings.stored_files import file_stamp
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,30 @@ class StatedTimes:
 
 def starts_in_names(lab: Lab, recording: FoundRecording) -> list[datetime | None]:
     """Return when each of the recording's files began as its path says, with a time zone; None where it says nothing."""
+    return [None if start is None else lab.settings.complete(start) for start in _stated_in_names(lab, recording)]
+
+
+def _stated_in_names(lab: Lab, recording: FoundRecording) -> list[datetime | None]:
+    """As `starts_in_names`, but with a time zone only where the path states one."""
     starts = []
     for file in recording.files:
         template, relative = _template_of(lab, file.path)
-        start = None if template is None else template.start_of(relative)
-        starts.append(None if start is None else lab.settings.complete(start))
+        starts.append(None if template is None else template.start_of(relative))
     return starts
 
 
 def earliest_start(lab: Lab, found: FoundSession) -> datetime | None:
-    """Return the earliest start that the paths of the session's videos state, None where none does."""
+    """Return the earliest start that the paths of the session's videos state, with a time zone, None where none does."""
+    start = earliest_stated(lab, found)
+    return None if start is None else lab.settings.complete(start)
+
+
+def earliest_stated(lab: Lab, found: FoundSession) -> datetime | None:
+    """As `earliest_start`, but with a time zone only where the path states one."""
     if not _say(lab, "start_format"):
         return None
-    starts = [start for recording in found.recordings.values() for start in starts_in_names(lab, recording)]
-    return min((start for start in starts if start is not None), default=None)
+    starts = [start for recording in found.recordings.values() for start in _stated_in_names(lab, recording)]
+    return min((start for start in starts if start is not None), key=lab.settings.complete, default=None)
 
 
 def stated_times(lab: Lab, found: FoundSession, name: str, metadata: RecordingMetadata) -> StatedTimes | None:
@@ -83,7 +94,10 @@ def time_inputs(lab: Lab, found: FoundSession) -> dict[str, Any]:
         stated = stated_times(lab, found, name, metadata.get(name, RecordingMetadata()))
         starts = [start and start.isoformat() for start in starts_in_names(lab, recording)]
         if stated is not None:
-            inputs[name] = {"settings": stated.settings.model_dump(), "files": [_stamp(lab, f) for f in stated.files]}
+            inputs[name] = {
+                "settings": stated.settings.model_dump(),
+                "files": [file_stamp(lab, f) for f in stated.files],
+            }
         if any(starts):
             inputs.setdefault(name, {})["starts"] = starts
     return inputs
@@ -108,11 +122,6 @@ def _recordings_metadata(found: FoundSession) -> Mapping[str, RecordingMetadata]
         return {}
 
 
-def portable(lab: Lab, path: Path) -> str:
-    """Return *path* as it is stored: relative to the lab folder where it lies in it, so that a lab can be moved."""
-    return (path.relative_to(lab.root) if path.is_relative_to(lab.root) else path).as_posix()
-
-
 def _say(lab: Lab, key: str) -> bool:
     return any(getattr(template, key) is not None for template in lab.settings.recordings)
 
@@ -125,11 +134,3 @@ def _template_of(lab: Lab, path: Path) -> tuple[RecordingTemplate | None, str]:
             if not template.ignores(relative) and template.match(relative) is not None:
                 return template, relative
     return None, ""
-
-
-def _stamp(lab: Lab, path: Path) -> list[Any]:
-    try:
-        status = path.stat()
-    except OSError:
-        return [portable(lab, path)]
-    return [portable(lab, path), status.st_size, status.st_mtime_ns]

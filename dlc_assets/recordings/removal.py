@@ -12,6 +12,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import is_held
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.lab.trash import TrashEntry, move_to_trash
+from dlc_assets.nwb.export import nwb_files
 from dlc_assets.recordings.discovery import find_sessions
 from dlc_assets.recordings.info import read_session_info
 
@@ -80,8 +81,8 @@ def files_of_session(lab: Lab, session: str) -> list[Path]:
     manifest = read_manifest(layout.nwb_manifest(session))
     nwb: list[Path] = [layout.nwb_manifest(session)]
     if manifest is not None:
-        file = layout.nwb / manifest.details["path"]
-        nwb += [file, file.with_suffix("")]  # beside the file, a folder of its videos
+        for file in nwb_files(lab, manifest):
+            nwb += [file, file.with_suffix("")]  # beside the file, a folder of its videos
     return [
         *nwb,
         *sorted(layout.poses.glob(f"model=*/version=*/session={session}")),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from dlc_assets.lab.manifest import NAME, Manifest
 from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.lab.session_metadata import RecordingMetadata, SessionMetadata
 from dlc_assets.recordings.cameras import disagreements, overlaps
+from dlc_assets.recordings.extended_nwb import extended_file, stored_extended
 from dlc_assets.recordings.found import FoundRecording, FoundSession
 from dlc_assets.recordings.hashing import hashed_meanwhile
 from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo, StoredFile, write_times
@@ -35,11 +35,12 @@ from dlc_assets.recordings.parts import (
 from dlc_assets.recordings.path_times import (
     StatedTimes,
     earliest_start,
-    portable,
+    earliest_stated,
     starts_in_names,
     stated_times,
     time_inputs,
 )
+from dlc_assets.recordings.stored_files import file_stamp, portable, stored_file
 from dlc_assets.recordings.time_stamps import TimeStamps, first_moment, read_time_stamps, times_of_frames
 from dlc_assets.video.findings import About, Finding
 from dlc_assets.video.probe import ProbedVideo, probe_video, timing_of
@@ -52,10 +53,12 @@ _START_UNKNOWN = "unknown: state it in session.yaml as start"
 def session_inputs(lab: Lab, found: FoundSession) -> dict[str, str]:
     """Return the hashes that say whether a session must be probed again; files are told by path, size and change time.
 
-    Paths are those in the lab, so that a lab that was moved is not behind. What times come from beside the videos is among them only
-    where something is: else the hashes are those of releases that did not know of it, and nothing is probed again.
+    Paths are those in the lab, so that a lab that was moved is not behind. What times come from beside the videos, and a file to
+    extend, is among them only where something is: else the hashes are those of releases that did not know of it, and nothing is
+    probed again.
     """
     times = time_inputs(lab, found)
+    extended = extended_file(found)
     return {
         "videos": content_hash(
             {
@@ -67,6 +70,7 @@ def session_inputs(lab: Lab, found: FoundSession) -> dict[str, str]:
         "refused": content_hash(found.refused),
         "time zone": lab.settings.timezone,
         **({"times": content_hash(times)} if times else {}),
+        **({"NWB file to extend": content_hash(file_stamp(lab, extended))} if extended is not None else {}),
     }
 
 
@@ -124,8 +128,10 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
             probed[name] = _probe_recording(lab, recording, stated_times(lab, found, name, stated), log)
         except (DlcAssetsError, OSError) as error:
             set_aside(name, error)
-    earliest = earliest_start(lab, found)  # of all, so that a damaged video does not move the others' times
+    named = earliest_stated(lab, found)  # of all, so that a damaged video does not move the others' times
+    earliest = None if named is None else lab.settings.complete(named)
     start, source = _start(lab, metadata, earliest, probed.values())
+    stated_start = metadata.start or named
     recordings: list[RecordingInfo] = []
     times_of: dict[str, np.ndarray] = {}
     for name, one in probed.items():
@@ -140,6 +146,7 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
     if not recordings:
         raise InputError(f"{found.key}: no recording can be used. " + " ".join(failed.values()))
     subject = found.subject if found.subject is not None else metadata.subject
+    extended, extended_problem = _extended(lab, found)
     session = SessionInfo(
         session=found.key,
         session_label=split_session_key(found.key)[1],
@@ -156,6 +163,11 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
         failed=failed,
         failed_about=failed_about,
         cameras=[*overlaps(recordings), *disagreements(recordings)],
+        start_without_zone=stated_start is not None and stated_start.tzinfo is None,
+        consent=metadata.consent,
+        identity=metadata.identity,
+        extend_nwb=extended,
+        extend_nwb_problem=extended_problem,
     )
     manifest = Manifest(
         asset="session_recordings",
@@ -223,7 +235,7 @@ def _probe_recording(
 ) -> _Probed:
     # Time stamps are read first: a wrong file is said before hours of video are decoded.
     stamps = () if stated is None else [read_time_stamps(p, stated.settings, stated.stated_in) for p in stated.files]
-    times_files = () if stated is None else [_times_file(lab, path) for path in stated.files]
+    times_files = () if stated is None else [stored_file(lab, path) for path in stated.files]
     videos: list[ProbedVideo] = []
     files: list[RecordedFile] = []
     for file in recording.files:
@@ -245,11 +257,12 @@ def _probe_recording(
     return _Probed(recording, tuple(videos), tuple(files), tuple(starts), stated, tuple(stamps), tuple(times_files))
 
 
-def _times_file(lab: Lab, path: Path) -> StoredFile:
-    status = path.stat()
-    return StoredFile(
-        path=portable(lab, path), size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path)
-    )
+def _extended(lab: Lab, found: FoundSession) -> tuple[StoredFile | None, str]:
+    """Return the NWB file that session.yaml wants extended, or why it cannot be: the videos are of use without it."""
+    try:
+        return stored_extended(lab, found), ""
+    except InputError as error:
+        return None, str(error)
 
 
 def _start(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.lab import Lab
 from dlc_assets.recordings.assembly import assemble
+from dlc_assets.recordings.extended_nwb import extended_file
 from dlc_assets.recordings.found import FoundSession, KnownFile
 from dlc_assets.recordings.known_files import KnownFiles
 from dlc_assets.recordings.path_times import time_files
@@ -246,11 +247,13 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _named_files(lab: Lab, found: FoundSession) -> dict[str, str]:
-    """Return the files of time stamps that session.yaml or lab.yaml name, with what tells a changed one."""
+    """Return the files that session.yaml or lab.yaml name, of time stamps and to be extended, with what tells a changed one."""
     try:
-        paths = [os.path.normpath(file) for file in time_files(lab, found)]
+        files = time_files(lab, found)
     except DlcAssetsError:
         return {}  # probing it fails with the reason
+    extended = extended_file(found)
+    paths = [os.path.normpath(file) for file in (*files, *([extended] if extended is not None else []))]
     return {path: _stat_words(path) for path in paths}
 
 

@@ -20,7 +20,7 @@ from dlc_assets import __version__
 from dlc_assets.lab.files import content_hash, sha256_file
 from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab
-from dlc_assets.nwb.export import nwb_manifest
+from dlc_assets.nwb.export import nwb_files, nwb_manifest
 from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.recordings.index_file import transaction
 from dlc_assets.recordings.info import read_session_info
@@ -285,7 +285,7 @@ class Agenda:
     def _watched(self, session: str) -> list[str]:
         """Return files beyond manifests whose absence puts a product of *session* behind."""
         manifest = nwb_manifest(self._lab, session)
-        return [] if manifest is None else [str(self._lab.layout.nwb / manifest.details["path"])]
+        return [] if manifest is None else [str(file) for file in nwb_files(self._lab, manifest)]
 
 
 def _is_to_be_made(product: Product) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from dlc_assets.lab.errors import NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.lab import Lab
-from dlc_assets.lab.settings import Subject
 from dlc_assets.recordings.info import SessionInfo, need_session_info
 from dlc_assets.state.behind import recorded_sessions
 
@@ -54,7 +53,7 @@ def sessions_matching(lab: Lab, patterns: Sequence[str] | None, tags: Sequence[s
 
 def tags_of(lab: Lab, session: SessionInfo) -> dict[str, str]:
     """Return the tags of a session and of its subject as texts; the session's own win."""
-    subject = lab.settings.subjects.get(session.subject_source_name or "", Subject())
+    subject = lab.settings.subject(session.subject_source_name)
     return {str(name): _text(value) for name, value in {**subject.tags, **session.tags}.items()}
 
 

@@ -131,7 +131,7 @@ def _named_in(folders: Sequence[str], lab: Lab) -> list[str]:
     """Return what the names of the labeled videos say of cameras and subjects that lab.yaml declares."""
     words = {word for folder in folders for word in re.split(r"[^0-9A-Za-z]+", folder)}
     cameras = [name for name in lab.settings.devices if name in words]
-    subjects = {name: subject for name, subject in lab.settings.subjects.items() if name in words}
+    subjects = {name: lab.settings.subject(name) for name in lab.settings.subjects if name in words}
     said = [f"Cameras, by the videos' names: {_listed(cameras)}."] if cameras else []
     if subjects:
         species = sorted({subject.species for subject in subjects.values() if subject.species})

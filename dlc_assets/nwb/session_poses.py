@@ -1,0 +1,197 @@
+"""Which poses go into a session's NWB file, and how each of their tables is described to the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata as distributions
+from pathlib import Path
+
+from dlc_assets.engine.workspace import read_pytorch_config
+from dlc_assets.inference.frozen_poses import frozen_files, frozen_manifest
+from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_files, pose_manifest
+from dlc_assets.inference.releases import Releases, releases_of
+from dlc_assets.lab.cohorts import Cohort
+from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, did_you_mean
+from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.nwb.confidence import confidence_definition
+from dlc_assets.nwb.description import RecordingPoses
+from dlc_assets.nwb.frame_times import FrameTimes
+from dlc_assets.nwb.lab_description import described_device
+from dlc_assets.poses.schema import PoseMetadata
+from dlc_assets.poses.selection import PoseFile
+from dlc_assets.poses.table_file import PoseTableFile
+from dlc_assets.recordings.info import SessionInfo
+from dlc_assets.training.models import ModelVersion, find_version
+
+# What had a hand in the file, by the names of the distributions.
+_PACKAGES = ("dlc-assets", "deeplabcut", "torch", "numpy", "pyarrow", "pynwb", "hdmf", "ndx-pose", "h5py")
+
+
+def released_poses(lab: Lab, session: SessionInfo, releases: Releases | None = None) -> dict[str, Manifest]:
+    """Return the manifest of the pose table of each model that is released for *session* and has analysed it."""
+    found = {}
+    releases = releases or releases_of(lab, session)
+    for model in releases.versions:
+        manifest = pose_manifest(lab, model, session, releases)
+        if manifest is not None:
+            found[model] = manifest
+    return found
+
+
+def frozen_poses(lab: Lab, cohort: Cohort, session_key: str) -> dict[str, Manifest]:
+    """Return the manifest of the pose table of each model that *cohort* has of a session.
+
+    Raises
+    ------
+    NotFoundError
+        The session is not in the cohort, or its poses are not there any more.
+    """
+    pinned = cohort.sessions.get(session_key)
+    if pinned is None:
+        raise NotFoundError(
+            f'the session {session_key} is not in the cohort "{cohort.name}".{did_you_mean(session_key, cohort.sessions)} '
+            f"`dlc-assets cohorts {cohort.name}` lists its sessions."
+        )
+    found = {}
+    for model, version in pinned.items():
+        manifest = frozen_manifest(lab, cohort, session_key, model)
+        if manifest is None:
+            raise NotFoundError(
+                f'the poses of {session_key} by {model}@{version} that the cohort "{cohort.name}" was frozen with are not there: '
+                "restore them from a backup."
+            )
+        found[model] = manifest
+    return found
+
+
+@dataclass(frozen=True)
+class ChosenPoses:
+    """The pose tables that go into a file: their manifests by model (with its version where a model has several), and their files."""
+
+    manifests: Mapping[str, Manifest]
+    files: Sequence[PoseFile]
+
+
+def chosen_poses(lab: Lab, session: SessionInfo, cohort: Cohort | None, models: Sequence[str] | None) -> ChosenPoses:
+    if cohort is not None:
+        return ChosenPoses(frozen_poses(lab, cohort, session.session), _frozen_files(lab, session, cohort))
+    if not models:
+        poses = released_poses(lab, session)
+        return ChosenPoses(poses, _released_files(lab, session, poses))
+    manifests: dict[str, Manifest] = {}
+    for reference in models:
+        name, _, pinned = reference.partition("@")
+        version = find_version(lab.layout, reference)
+        manifest = read_manifest(lab.layout.pose_folder(version.model, version.version, session.session))
+        if manifest is None and not pinned:
+            manifest = latest_pose_manifest(lab, name, session.session)
+        if manifest is None:
+            raise NotFoundError(
+                f"{session.session} has no poses by {version}: run `dlc-assets analyze {session.session} --model {name}`."
+            )
+        manifests[f"{name}@{manifest.details['version']}"] = manifest
+    files = [file for manifest in manifests.values() for file in pose_files(lab, manifest)]
+    return ChosenPoses(manifests, files)
+
+
+def _released_files(lab: Lab, session: SessionInfo, poses: Mapping[str, Manifest]) -> list[PoseFile]:
+    released = releases_of(lab, session).recordings  # a table that is behind may still hold what is another model's now
+    files = [
+        file
+        for model, manifest in poses.items()
+        for file in pose_files(lab, manifest)
+        if file.recording in released.get(model, ())
+    ]
+    if not files:
+        raise NotFoundError(
+            f"{session.session} has no pose table of a released model: add a release rule to lab.yaml if none covers its "
+            f"cameras, and run `dlc-assets analyze {session.session}`."
+        )
+    return files
+
+
+def _frozen_files(lab: Lab, session: SessionInfo, cohort: Cohort) -> list[PoseFile]:
+    return [
+        file for model in cohort.sessions[session.session] for file in frozen_files(lab, cohort, session.session, model)
+    ]
+
+
+def recordings_to_write(lab: Lab, session: SessionInfo, files: Sequence[PoseFile], run_id: str) -> list[RecordingPoses]:
+    """Return the poses of *files* as they are written, in the order of the recordings; nothing of them is read yet."""
+    versions: dict[str, set[str]] = {}
+    for file in files:
+        versions.setdefault(file.model, set()).add(file.version)
+    return [
+        _recording_poses(lab, session, file, run_id, several_versions=len(versions[file.model]) > 1)
+        for file in sorted(files, key=lambda file: (file.recording, file.model, file.version))
+    ]
+
+
+def _recording_poses(
+    lab: Lab, session: SessionInfo, file: PoseFile, run_id: str, *, several_versions: bool
+) -> RecordingPoses:
+    recording = session.recording(file.recording)
+    table = PoseTableFile.open(file.path)
+    metadata = table.metadata
+    made_by = _version_of(lab, metadata)
+    return RecordingPoses(
+        recording=recording.recording,
+        model=f"{metadata.model}-{metadata.version}" if several_versions else metadata.model,
+        device=described_device(lab, recording),
+        video_files=tuple(part.resolve(lab.root) for part in recording.files),
+        part_frame_counts=tuple(part.frame_count for part in recording.files),
+        width=recording.width,
+        height=recording.height,
+        times=FrameTimes(metadata.frame_count, table.time_blocks),
+        rate=recording.fraction if recording.regular else None,
+        tracks=table.streams(),
+        scorer=metadata.scorer or metadata.model,
+        software_version=str(metadata.software.get("deeplabcut", "")) or None,
+        skeleton=tuple((edge[0], edge[1]) for edge in metadata.skeleton),
+        confidence_definition=None
+        if made_by is None
+        else confidence_definition(read_pytorch_config(made_by.pytorch_config)),
+        crop=None if metadata.crop is None else (*metadata.crop["x"], *metadata.crop["y"]),
+        provenance={
+            "model": metadata.model,
+            "version": metadata.version,
+            "snapshot_sha256": None if made_by is None else made_by.card.get("sha256"),
+            "specification": None if made_by is None else made_by.card.get("specification"),
+            "videos": metadata.video_files,
+            "times": [{"name": Path(times.path).name, "sha256": times.sha256} for times in recording.times_files],
+            "clock": metadata.clock,
+            "crop": metadata.crop,
+            "software": metadata.software,
+            "packages": _package_versions(),
+            "inference": metadata.inference,
+            "pose_data_version": metadata.data_version,
+            "runs": {"export": run_id, "poses": _run_of(file.path)},
+        },
+    )
+
+
+def _version_of(lab: Lab, metadata: PoseMetadata) -> ModelVersion | None:
+    """Return the model version that made the poses, None where it is not there any more or never was."""
+    try:
+        return find_version(lab.layout, f"{metadata.model}@{metadata.version}")
+    except DlcAssetsError:
+        return None
+
+
+def _run_of(pose_file: Path) -> str:
+    """Return the Dagster run that made a pose table, empty where none is known."""
+    manifest = read_manifest(pose_file.parent)
+    return manifest.run_id if manifest is not None else ""
+
+
+def _package_versions() -> dict[str, str]:
+    """Return the versions of the packages that write the file."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = distributions.version(package)
+        except distributions.PackageNotFoundError:  # run from a checkout that is not installed
+            continue
+    return found
