@@ -18,6 +18,7 @@ from dlc_assets.nwb.validation import Finding
 
 def readback_findings(path: Path, recordings: Sequence[RecordingPoses]) -> list[Finding]:
     """Return where the file at *path* does not give back what *recordings* hold; none where it does."""
+    import ndx_pose  # noqa: F401  # its types' own methods are used below
     from pynwb import NWBHDF5IO
 
     kept = read_provenance(path)["recordings"]

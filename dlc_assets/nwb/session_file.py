@@ -91,6 +91,7 @@ def extend_session_nwb(
         As `write_session_nwb`; and *source* is no NWB file in HDF5, is of another subject, session or start, refers to files that
         a copy elsewhere would not find, or has poses under the names that are needed.
     """
+    import ndx_pose  # noqa: F401  # before the file is opened: else it is written without the types of poses
     from pynwb import NWBHDF5IO
 
     check_extendable(source, session)

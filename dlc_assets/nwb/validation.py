@@ -75,13 +75,14 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
 
 
 def _own_findings(path: Path) -> list[Finding]:
+    import ndx_pose  # noqa: F401  # its types' own methods are used below
     from pynwb import NWBHDF5IO
 
     with NWBHDF5IO(path, "r") as io:
         nwbfile = io.read()
         findings = [*_path_findings(path, nwbfile)]
         for container in nwbfile.objects.values():
-            if container.neurodata_type == "PoseEstimation":
+            if isinstance(container, ndx_pose.PoseEstimation):
                 findings += _pose_findings(container)
     return findings
 

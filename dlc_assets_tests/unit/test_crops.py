@@ -14,9 +14,9 @@ from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.session_metadata import read_session_metadata
 from dlc_assets.lab.settings import CropSettings
-from dlc_assets.nwb.export import _recording_poses, _released_files, released_poses
 from dlc_assets.nwb.contents import _pose_description
 from dlc_assets.nwb.description import RecordingPoses
+from dlc_assets.nwb.export import _recording_poses, _released_files, released_poses
 from dlc_assets.poses.table_file import read_pose_metadata, read_tracks, write_pose_table
 from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, need_session_info
