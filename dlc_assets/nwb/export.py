@@ -131,8 +131,10 @@ def export_session(
         videos, kept_back = _videos_that_may_go(lab, session, described, overrides)
         recordings = recordings_to_write(lab, session, chosen.files, run_id)
         planned = _planned_files(lab, session, described, recordings, videos, cohort)
+        former = nwb_files(lab, existing) if existing is not None else []
         for file in planned:
-            check_place(file.path, file.session, file.extends)
+            if file.path not in former:
+                check_place(file.path, file.session, file.extends)
         findings: list[str] = []
         for file in planned:
             log(f"{session_key}: writing {file.path.name}")
@@ -143,10 +145,9 @@ def export_session(
             found = [*check_nwb(file.path), *readback_findings(file.path, file.recordings)]
             findings += [f"{one.severity}: {one.message} ({one.location})" for one in found]
         paths = [file.path for file in planned]
-        for former in nwb_files(lab, existing) if existing is not None else []:
-            if former not in paths:  # the same session under its former name
-                former.unlink(missing_ok=True)
-                remove_unused_videos(former, ())
+        for gone in set(former) - set(paths):  # the same session under its former name
+            gone.unlink(missing_ok=True)
+            remove_unused_videos(gone, ())
         covered = {recording.recording for recording in recordings}
         manifest.data_version = content_hash(
             {"inputs": manifest.inputs, "overrides": manifest.overrides, "tables": tables}

@@ -91,7 +91,7 @@ def chosen_poses(lab: Lab, session: SessionInfo, cohort: Cohort | None, models: 
             raise NotFoundError(
                 f"{session.session} has no poses by {version}: run `dlc-assets analyze {session.session} --model {name}`."
             )
-made_by = manifest.details["version"]
+        made_by = manifest.details["version"]
         manifests[name if name not in manifests else f"{name}@{made_by}"] = manifest
     files = [file for manifest in manifests.values() for file in pose_files(lab, manifest)]
     return ChosenPoses(manifests, files)
