@@ -419,6 +419,9 @@ class Nwb(StrictSettings):
     """What NWB files hold."""
 
     videos: Literal["link", "copy", "relative", "leave_out"] = "link"
+    training_frames: bool = Field(
+        False, description="the frames that people labeled for the model, of the session's own videos"
+    )
     experiment_description: str = ""
     keywords: Names = ()
 

@@ -84,6 +84,9 @@ def add_poses(
                 clocks,
             )
             behavior.add(poses)
+            if recording.labeled_frames and individual == "":
+                name = added.names[place, individual].replace("PoseEstimation", "PoseTraining", 1)
+                behavior.add(_pose_training(name, one, skeleton, own))
     return added
 
 
@@ -296,6 +299,32 @@ def _pose_series(track: TrackLike, one: CheckedRecording, clock: Any) -> Any:
         confidence_definition=one.poses.confidence_definition or None,
         **({"timestamps": clock} if whole.rate is None and clock is not None else _time_arguments(one, whole)),
     )
+
+
+def _pose_training(name: str, one: CheckedRecording, skeleton: Any, videos: Sequence[Any]) -> Any:
+    """Return the frames that people labeled, each by its number in the video that has it: the pictures are there."""
+    from ndx_pose import PoseTraining, SkeletonInstance, SkeletonInstances, TrainingFrame, TrainingFrames
+
+    recording = one.poses
+    nodes = [track.bodypart for track in recording.of("")]
+    frames = []
+    for number, labeled in enumerate(recording.labeled_frames):
+        placed = dict(zip(labeled.bodyparts, labeled.xy, strict=True))
+        where = np.array([placed.get(node, (np.nan, np.nan)) for node in nodes], dtype=np.float64)
+        instance = SkeletonInstance(
+            id=np.uint(number), node_locations=where, node_visibility=~np.isnan(where).any(axis=1), skeleton=skeleton
+        )
+        part = next(place for place, timing in enumerate(one.timing.parts) if labeled.frame < timing.last)
+        frames.append(
+            TrainingFrame(
+                name=f"frame_{labeled.frame:07d}",
+                annotator=labeled.annotator,
+                skeleton_instances=SkeletonInstances(skeleton_instances=[instance]),
+                source_video=videos[part] if videos else None,
+                source_video_frame_index=np.uint32(labeled.frame - one.timing.parts[part].first),
+            )
+        )
+    return PoseTraining(name=name, training_frames=TrainingFrames(training_frames=frames))
 
 
 def _pose_description(recording: RecordingPoses, individual: str) -> str:

@@ -132,6 +132,19 @@ class DeviceDescription:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LabeledFrame:
+    """A frame of a recording in which a person placed the body parts, and which the model learned from.
+
+    `frame` counts from the recording's first; `xy` is (body parts, 2) float64, px in the full frame, NaN where a part was not placed.
+    """
+
+    frame: int
+    annotator: str
+    bodyparts: tuple[str, ...]
+    xy: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RecordingPoses:
     """The poses of one recording by one model, with what is needed to say where they come from.
 
@@ -158,6 +171,8 @@ class RecordingPoses:
         Edges as pairs of body part names.
     crop
         (x1, x2, y1, y2) in px if the network saw only that part; positions are in the full frame regardless.
+    labeled_frames
+        Frames of this recording that the model learned from.
     provenance
         Anything JSON can hold (model, version, video hashes, settings); `read_provenance` gives it back. What stands under ``runs`` says
         who made it, and decides nothing.
@@ -180,6 +195,7 @@ class RecordingPoses:
     skeleton: tuple[tuple[str, str], ...] = ()
     confidence_definition: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    labeled_frames: Sequence[LabeledFrame] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -275,6 +291,10 @@ def _hashable_recording(recording: RecordingPoses) -> dict[str, Any]:
     values["provenance"] = {name: value for name, value in recording.provenance.items() if name != "runs"}
     values["video_files"] = [path.name for path in recording.video_files]
     values["times"] = _digest(FrameTimes.of(recording.times).blocks(), "<f8")
+    values["labeled_frames"] = [
+        [labeled.frame, labeled.annotator, labeled.bodyparts, _digest([labeled.xy], "<f8")]
+        for labeled in recording.labeled_frames
+    ]
     values["tracks"] = [
         [track.individual, track.bodypart, *_digests_of_rows(track.blocks())] for track in recording.tracks
     ]

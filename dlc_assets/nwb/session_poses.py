@@ -19,6 +19,7 @@ from dlc_assets.nwb.confidence import confidence_definition
 from dlc_assets.nwb.description import RecordingPoses
 from dlc_assets.nwb.frame_times import FrameTimes
 from dlc_assets.nwb.lab_description import described_device
+from dlc_assets.nwb.training_frames import training_frames
 from dlc_assets.poses.schema import PoseMetadata
 from dlc_assets.poses.selection import PoseFile
 from dlc_assets.poses.table_file import PoseTableFile
@@ -154,6 +155,9 @@ def _recording_poses(
         confidence_definition=None
         if made_by is None
         else confidence_definition(read_pytorch_config(made_by.pytorch_config)),
+        labeled_frames=training_frames(lab, session, recording, made_by)
+        if made_by is not None and lab.settings.nwb.training_frames
+        else (),
         crop=None if metadata.crop is None else (*metadata.crop["x"], *metadata.crop["y"]),
         provenance={
             "model": metadata.model,

@@ -75,7 +75,7 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
 
 
 def _own_findings(path: Path) -> list[Finding]:
-    import ndx_pose  # noqa: F401  # its types' own methods are used below
+    import ndx_pose  # its types' own methods are used below
     from pynwb import NWBHDF5IO
 
     with NWBHDF5IO(path, "r") as io:

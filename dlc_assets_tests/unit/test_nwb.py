@@ -23,6 +23,7 @@ from dlc_assets.lab.files import sha256_file
 from dlc_assets.nwb.contents import Videos
 from dlc_assets.nwb.description import (
     DeviceDescription,
+    LabeledFrame,
     RecordingPoses,
     SessionDescription,
     SubjectDescription,
@@ -514,6 +515,34 @@ def test_poses_by_two_models_share_the_video_its_clock_and_the_skeleton(tmp_path
         assert behavior["PoseEstimation_old"].skeleton is behavior["PoseEstimation_new"].skeleton
         clocks = {behavior[f"PoseEstimation_{name}"]["snout"].timestamps.id for name in ("old", "new")}
         assert clocks == {nwbfile.acquisition["Video_top"].timestamps.id}
+
+
+def test_frames_that_people_labeled_are_said_by_their_number_in_the_video(
+    tmp_path: Path, top: RecordingPoses, tiny_video: Path
+) -> None:
+    parts = ("tail/base", "snout", "not in the poses")
+    labels = [
+        LabeledFrame(frame=frame, annotator="Doe", bodyparts=parts, xy=np.array([[1.5, 2], [np.nan, np.nan], [3, 4]]))
+        for frame in (7, 45)
+    ]
+    split = replace(
+        top,
+        video_files=(tiny_video, write_video(tmp_path / "top-2.mp4", 20)),
+        part_frame_counts=(40, 20),
+        labeled_frames=labels,
+    )
+    path = written(tmp_path, split)
+    assert check_nwb(path) == []
+    with opened(path) as nwbfile:
+        behavior = nwbfile.processing["behavior"]
+        frames = behavior["PoseTraining"].training_frames.training_frames
+        first, second = frames["frame_0000007"], frames["frame_0000045"]
+        assert (first.source_video.name, int(first.source_video_frame_index)) == ("Video_top_part1", 7)
+        assert (second.source_video.name, int(second.source_video_frame_index)) == ("Video_top_part2", 5)
+        [instance] = first.skeleton_instances.skeleton_instances.values()
+        assert instance.skeleton is behavior["PoseEstimation"].skeleton
+        np.testing.assert_array_equal(instance.node_locations[:], [[np.nan, np.nan], [1.5, 2]])
+        assert instance.node_visibility[:].tolist() == [False, True]
 
 
 # What is read back

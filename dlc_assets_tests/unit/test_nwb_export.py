@@ -14,17 +14,21 @@ import pytest
 
 import dlc_assets
 from dlc_assets.lab.errors import DlcAssetsError, InputError, NotFoundError, SettingsError
-from dlc_assets.lab.files import sha256_file
+from dlc_assets.lab.files import sha256_file, write_json
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.lab.session_metadata import Consent, Identity
 from dlc_assets.nwb.export import export_session, nwb_files, nwb_manifest
 from dlc_assets.nwb.session_file import read_provenance
+from dlc_assets.nwb.training_frames import training_frames
 from dlc_assets.nwb.validation import check_nwb
 from dlc_assets.poses.schema import PoseMetadata, Track
 from dlc_assets.poses.table_file import write_pose_table
 from dlc_assets.recordings.info import RecordedFile, SessionInfo, StoredFile, need_session_info, write_times
+from dlc_assets.training.dataset import image_of_frame
+from dlc_assets.training.frozen import FRAMES as FRAMES_FILE
 from dlc_assets.training.models import ModelVersion
+from dlc_assets.video.frames import read_frames
 from dlc_assets_tests.unit.released_lab import add_session, add_version, reopened, write_lab
 from dlc_assets_tests.unit.test_extending_nwb import write_ephys
 from dlc_assets_tests.unit.test_nwb import FRAMES, invented_track, opened, tiny_video
@@ -385,3 +389,60 @@ def test_one_call_refuses_what_no_archive_takes(lab: Lab, stated: dict[str, Any]
     with pytest.raises(DlcAssetsError, match=match):
         dlc_assets.session_to_nwb(KEY, lab=lab.root, session_overrides=stated)
     assert not lab.layout.nwb.exists()
+
+
+# Frames that people labeled
+
+
+def dataset_of(lab: Lab, version: ModelVersion, frames: dict[str, tuple[str, np.ndarray]]) -> None:
+    """Store pictures of the version's training dataset: set and picture by ``folder/name``."""
+    from PIL import Image
+
+    folder = lab.layout.dataset(version.model, "d1")
+    rows = []
+    for name, (of_set, picture) in frames.items():
+        above, _, image = name.partition("/")
+        row = {"folder": above, "image": image, "scorer": "Doe", "set": of_set, "xy": [[1.0, 2.0], [None, None]]}
+        path = image_of_frame(folder, row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        rows.append(row)
+    write_json(folder / FRAMES_FILE, rows)
+
+
+def test_only_labeled_frames_that_are_this_video_s_are_found(lab: Lab) -> None:
+    version = add_version(lab)
+    pictures = read_frames(lab.root / "recordings" / "top.mp4", [5, 20, 30, 40])
+    dataset_of(
+        lab,
+        version,
+        {
+            "top/img0005.png": ("train", pictures[5]),
+            "top/img0020.png": ("validation", pictures[20]),
+            "top/img0030.png": ("train", np.full_like(pictures[30], 200)),  # of another video that is called top, too
+            "m01_20260501_top/img40.png": ("train", pictures[40]),
+            "m02_20260502_top/img0020.png": ("train", pictures[20]),
+            "top/img0099.png": ("train", pictures[5]),
+        },
+    )
+    session, _ = need_session_info(lab.layout, KEY)
+    found = training_frames(lab, session, session.recordings[0], version)
+    assert [(labeled.frame, labeled.annotator) for labeled in found] == [(5, "Doe"), (40, "Doe")]
+    assert found[0].bodyparts == tuple(version.card["bodyparts"])
+    np.testing.assert_array_equal(found[0].xy, [[1, 2], [np.nan, np.nan]])
+
+
+def test_labeled_frames_are_in_the_file_when_the_lab_asks_for_them(lab: Lab) -> None:
+    version = add_version(lab)
+    analyse(lab, version)
+    dataset_of(lab, version, {"top/img0005.png": ("train", read_frames(lab.root / "recordings" / "top.mp4", [5])[5])})
+    [path] = nwb_files(lab, export(lab)[0])
+    with opened(path) as nwbfile:
+        assert "PoseTraining" not in nwbfile.processing["behavior"].data_interfaces
+    (lab.root / "lab.yaml").write_text(LAB.replace("nwb: {", "nwb: {training_frames: true, "))
+    manifest, written_now = export(lab)
+    assert written_now
+    assert manifest.details["findings"] == []
+    with opened(path) as nwbfile:
+        [frame] = nwbfile.processing["behavior"]["PoseTraining"].training_frames.training_frames.values()
+        assert (frame.annotator, int(frame.source_video_frame_index)) == ("Doe", 5)
