@@ -1,4 +1,4 @@
-"""What session.yaml says for archives (consent, identity, a file to extend) is read strictly, kept with the session, and brought up to date."""
+"""What session.yaml says for archives (consent, identity, a file to extend) is read strictly, kept with the session, and followed."""
 
 from __future__ import annotations
 
