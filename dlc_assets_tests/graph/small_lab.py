@@ -35,7 +35,7 @@ name: Test lab
 timezone: Europe/Zurich
 recordings: [{root: recordings, template: "{subject}/{session}/{camera}.mp4"}]
 devices: {top: {description: above}, side: {}}
-subjects: {m01: {species: Mus musculus, sex: F, date_of_birth: 2026-02-01}}
+subjects: {m01: {species: Mus musculus, sex: F, date_of_birth: 2026-02-01}, m02: {species: Mus musculus}}
 release: [{devices: [top], model: walker}]
 analyze: {auto: true, settle_seconds: 30}
 """

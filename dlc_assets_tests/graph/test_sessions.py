@@ -312,7 +312,23 @@ def test_a_range_of_nwb_files_goes_on_over_a_session_whose_start_is_unknown(anal
     checks = analysed.checks(result)
     assert checks["nwb_valid", FIRST].passed
     assert not checks["nwb_valid", THIRD].passed
-    assert "species is missing" in str(checks["nwb_valid", THIRD].description)
+    assert "missing age and date_of_birth" in str(checks["nwb_valid", THIRD].description)
+
+
+@pytest.mark.slow
+def test_a_range_of_nwb_files_goes_on_over_a_session_whose_subject_has_no_species(analysed: Graph) -> None:
+    lab_yaml = analysed.root / "lab.yaml"
+    lab_yaml.write_text(lab_yaml.read_text().replace(", m02: {species: Mus musculus}", ""))
+    result = analysed.run("export_nwb", [FIRST, THIRD])
+    assert not result.success
+    assert analysed.materialized("nwb_file") == {FIRST}
+    kept = last_failure(analysed.lab.layout, "nwb_file", THIRD)
+    assert kept is not None
+    assert f'{lab_yaml} does not say of which species the subject "m02" is' in kept.message
+    assert states(analysed, "nwb_file")[THIRD] == "failed"
+    lab_yaml.write_text(lab_yaml.read_text() + "subject_defaults: {species: Mus musculus}\n")
+    assert states(analysed, "nwb_file")[THIRD] != "failed", "what it is made from has changed: it is tried again"
+    assert analysed.run("export_nwb", THIRD).success
 
 
 @pytest.mark.slow

@@ -240,6 +240,22 @@ def test_subjects_and_devices_are_those_declared_and_those_that_appear(lab: Lab)
     assert devices == {"spare": ("", 0), "top": ("Basler", 2)}
 
 
+def test_subjects_are_shown_with_what_all_of_the_lab_have(lab: Lab) -> None:
+    text = (
+        LAB.replace("m09: {", "m09: {age: P12W, weight: 24.5 g, sex: M, ")
+        + "subject_defaults: {species: Rattus norvegicus, sex: F}"
+    )
+    (lab.root / "lab.yaml").write_text(text)
+    subjects = {row["subject"]: row for row in _rows(open_lab_folder(lab.root), "subjects")}
+    assert {
+        name: (row["declared"], row["species"], row["sex"], row["age"], row["weight"]) for name, row in subjects.items()
+    } == {
+        "m01": (True, "Mus musculus", "F", None, None),
+        "m02": (False, "Rattus norvegicus", "F", None, None),
+        "m09": (True, "Mus musculus", "M", "P12W", "24.5 g"),
+    }
+
+
 def test_tags_of_several_kinds_are_one_text_column_however_they_are_spelled() -> None:
     table = catalog_table("sessions").arrow(
         [{"session": "a", "tag_Dose": 2}, {"session": "b", "tag_dose": True}, {"session": "c"}]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dlc_assets.lab import machine_zone
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.layout import LabLayout
@@ -112,7 +113,37 @@ def test_a_rule_says_from_as_lab_yaml_writes_it_and_names_it_so_in_errors(tmp_pa
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("sex: F", "sex: female", "subjects.m01.sex: expected 'M', 'F', 'U' or 'O', got 'female'."),
+        (
+            "sex: F",
+            "sex: female",
+            'subjects.m01.sex: expected M (male), F (female), O (other) or U (unknown). Did you mean "F"?',
+        ),
+        (
+            "Mus musculus",
+            "mouse",
+            'subjects.m01.species: expected a Latin name such as "Mus musculus", or an NCBITaxon URL. Did you ',
+        ),
+        ("Mus musculus", "mouse", """Did you mean "Mus musculus"?, got 'mouse'."""),
+        (
+            "date_of_birth: 2026-02-01",
+            "age: 90 days",
+            "subjects.m01.age: expected an ISO 8601 duration such as P90D (90 days)",
+        ),
+        ("date_of_birth: 2026-02-01", "age: 90 days", """Did you mean "P90D"?, got '90 days'."""),
+        (
+            "date_of_birth: 2026-02-01",
+            "age: 90",
+            "subjects.m01.age: expected an ISO 8601 duration such as P90D (90 days), P12W, P3M ",
+        ),
+        ("date_of_birth: 2026-02-01", "age: 90", "a number alone has no unit. For 90 days write P90D, got 90."),
+        (
+            "date_of_birth: 2026-02-01",
+            "weight: 24.5",
+            'subjects.m01.weight: expected a number and a unit such as "24.5 g": a number',
+        ),
+        ("sex: F", "age: P90D", "subjects.m01: expected date_of_birth or age, not both"),
+        ("subjects:", "subject_defaults: {species: rat}\nsubjects:", "subject_defaults.species: expected a Latin name"),
+        ("subjects:", "subject_defaults: {age: P90D}\nsubjects:", 'unknown key "subject_defaults.age"'),
         ("date_of_birth: 2026-02-01", "date_of_birth: spring", "subjects.m01.date_of_birth: expected"),
         ("since: 2026-05-01", "settle_seconds: -1", "analyze.settle_seconds: expected greater than or equal to 0"),
         ("Europe/Zurich", "Europe/Zürich", "timezone: expected a time zone name such as Europe/Zurich. Did you mean"),
@@ -558,6 +589,33 @@ def test_a_time_without_zone_is_the_labs(tmp_path: Path) -> None:
     assert settings.complete(stated) is stated
 
 
+# --- subjects -------------------------------------------------------------------------------------
+
+
+def test_age_and_weight_of_a_subject_are_read(tmp_path: Path) -> None:
+    text = LAB.replace("date_of_birth: 2026-02-01", "age: P12W, weight: 24.5 g")
+    subject = read_lab(tmp_path, text).subject("m01")
+    assert (subject.age, subject.weight, subject.date_of_birth) == ("P12W", "24.5 g", None)
+
+
+def test_a_subject_has_the_defaults_that_it_does_not_state_itself_and_nothing_else(tmp_path: Path) -> None:
+    defaults = "subject_defaults: {species: Mus musculus, sex: M, strain: C57BL/6J, genotype: wt, description: adult}\n"
+    subjects = "subjects:\n  m01: {sex: F, genotype: ko, tags: {group: control}}\n  r1: {species: Rattus norvegicus, strain: null}\n"
+    settings = read_lab(tmp_path, f"name: lab\n{defaults}{subjects}")
+    first, rat, other = (settings.subject(name) for name in ("m01", "r1", "m77"))
+    assert (first.species, first.sex, first.strain, first.genotype) == ("Mus musculus", "F", "C57BL/6J", "ko")
+    assert (first.description, first.tags) == ("adult", {"group": "control"})
+    assert (rat.species, rat.strain, rat.genotype) == ("Rattus norvegicus", None, "wt"), "null is a statement, too"
+    assert (other.species, other.sex, other.date_of_birth, other.tags) == ("Mus musculus", "M", None, {})
+    assert settings.subject(None) == other
+
+
+def test_without_defaults_a_subject_is_as_it_is_written_and_one_that_is_not_listed_is_unknown(tmp_path: Path) -> None:
+    settings = read_lab(tmp_path, LAB)
+    assert settings.subject("m01") == settings.subjects["m01"]
+    assert (settings.subject("m02").species, settings.subject("m02").sex) == (None, "U")
+
+
 # --- a new lab ------------------------------------------------------------------------------------
 
 
@@ -584,8 +642,8 @@ def test_what_a_new_lab_has_in_comments_can_be_used_when_it_is_uncommented(tmp_p
     write_new_lab(tmp_path / "lab")
     layout = LabLayout(tmp_path / "lab")
     for file, keys in (
-        (layout.settings_file, "setups|inference|subjects|release|nwb|projects"),
-        (layout.root / "session.yaml.example", "recordings"),
+        (layout.settings_file, "setups|inference|subject_defaults|subjects|release|nwb|projects"),
+        (layout.root / "session.yaml.example", "recordings|consent|identity|nwb"),
     ):
         blocks = re.findall(rf"^# (?:{keys}):.*(?:\n# {{3}}.*)*", file.read_text(), re.MULTILINE)
         assert len(blocks) == len(keys.split("|"))
@@ -596,6 +654,51 @@ def test_what_a_new_lab_has_in_comments_can_be_used_when_it_is_uncommented(tmp_p
     assert settings.inference == Inference(dynamic_cropping=DynamicCropping())
     session = read_session_metadata(layout.root / "session.yaml.example")
     assert session.recordings["side"].crop == CropSettings(x=(0, 640), y=(0, 480))
+    assert [settings.subject(name).species for name in ("m01", "m02")] == ["Mus musculus", "Rattus norvegicus"]
+    assert session.consent is not None
+    assert session.consent.videos
+
+
+def test_a_new_lab_states_the_zone_of_its_machine(tmp_path: Path) -> None:
+    write_new_lab(tmp_path / "here", timezone="America/New_York")
+    settings = open_lab_folder(tmp_path / "here").settings
+    assert (settings.timezone, settings.states_timezone) == ("America/New_York", True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "timezone", "localtime", "zone"),
+    [
+        ("Asia/Tokyo", "Europe/Zurich", "Europe/Berlin", "Asia/Tokyo"),
+        (":Asia/Tokyo", None, None, "Asia/Tokyo"),
+        ("", "Europe/Zurich\n", None, "Europe/Zurich"),
+        ("", None, "America/Argentina/Salta", "America/Argentina/Salta"),
+        ("CET-1CEST", "nonsense", "Europe/Berlin", "Europe/Berlin"),
+        ("", "Etc/UTC", "Etc/UTC", None),  # as machines come: no place where a lab is
+        ("", None, None, None),
+    ],
+)
+def test_the_zone_of_a_machine_is_known_by_name_or_not_at_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    timezone: str | None,
+    localtime: str | None,
+    zone: str | None,
+) -> None:
+    monkeypatch.setenv("TZ", variable)
+    for name, content in (("_TIMEZONE", timezone), ("_LOCALTIME", None)):
+        monkeypatch.setattr(machine_zone, name, tmp_path / name)
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    if localtime is not None:
+        target = tmp_path / "zoneinfo" / localtime
+        target.parent.mkdir(parents=True)
+        target.write_bytes(b"")
+        (tmp_path / "_LOCALTIME").symlink_to(target)
+    assert machine_zone.machine_zone() == zone
+    write_new_lab(tmp_path / "lab")
+    settings = open_lab_folder(tmp_path / "lab").settings
+    assert (settings.states_timezone, settings.timezone) == (zone is not None, zone or "UTC")
 
 
 def test_a_lab_is_never_made_over_another(tmp_path: Path) -> None:

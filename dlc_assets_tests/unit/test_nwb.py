@@ -754,6 +754,14 @@ def test_what_archives_will_ask_for_is_named(tmp_path: Path, top: RecordingPoses
     assert errors == {"check_subject_species_exists", "check_subject_age"}
 
 
+def test_a_species_that_dandi_does_not_know_by_name_is_told_with_what_to_write() -> None:
+    cat = replace(SESSION, subject=replace(SUBJECT, species="Felis catus"))
+    assert missing_metadata(cat) == [
+        "subject.species as http://purl.obolibrary.org/obo/NCBITaxon_9685 (DANDI does not know Felis catus)"
+    ]
+    assert missing_metadata(SESSION) == []
+
+
 def test_a_session_without_a_subject_has_a_file_and_the_archive_s_objection(
     tmp_path: Path, top: RecordingPoses
 ) -> None:

@@ -27,7 +27,10 @@ from dlc_assets_tests.unit.released_lab import add_version
 
 KEY = "ses-day1"
 # What this release stores beside what the one before stored.
-NEW_OF_SESSION = ("failed_about", "cameras")
+NEW_OF_SESSION = (
+    *("failed_about", "cameras"),
+    *("start_without_zone", "consent", "identity", "extend_nwb", "extend_nwb_problem"),
+)
 NEW_OF_RECORDING = ("about", "times_files", "times_repaired")
 
 
