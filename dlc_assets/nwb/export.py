@@ -114,19 +114,16 @@ def export_session(
             data_version="",
             run_id=run_id,
         )
+        existing = nwb_manifest(lab, session_key, cohort)
+        same = existing is not None and not recompute and existing.input_hash == manifest.input_hash
+        stated = overrides.get("session") or {}
+        if not same:
+            check_exportable(lab, session, with_video=_videos(lab, overrides) != "leave_out", stated=stated)
         chosen = chosen_poses(lab, session, cohort, overrides.get("models"))
         tables = {model: found.data_version for model, found in chosen.manifests.items()}
-        existing = nwb_manifest(lab, session_key, cohort)
-        if (
-            existing is not None
-            and not recompute
-            and existing.input_hash == manifest.input_hash
-            and existing.details.get("tables", tables) == tables
-        ):
+        if existing is not None and same and existing.details.get("tables", tables) == tables:
             log(f"{session_key}: its NWB file is up to date")
             return existing, False
-        stated = overrides.get("session") or {}
-        check_exportable(lab, session, with_video=_videos(lab, overrides) != "leave_out", stated=stated)
         described = described_session(lab, session, stated)
         videos, kept_back = _videos_that_may_go(lab, session, described, overrides)
         recordings = recordings_to_write(lab, session, chosen.files, run_id)
