@@ -21,13 +21,17 @@ _WORST = 5
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """A frame and its body part that differs most: px apart (infinite: one side has no position), likelihood then and again."""
+    """A frame and its body part that differs most: px apart (infinite: one side has no position), likelihood then and again.
+
+    `excess` is how many times the tolerance the difference is.
+    """
 
     frame: int
     bodypart: str
     distance: float
     likelihood: float
     likelihood_again: float
+    excess: float
 
     def sentence(self) -> str:
         """Return what differs, in words."""
@@ -54,8 +58,8 @@ class Agreement:
     largest_px, largest_likelihood
         Of the seen positions (infinite where one side has none), and of all.
     bias_px, bias_bodypart
-        The largest mean difference of a body part in x or y, over positions that reach the p-cutoff on both sides; 0 where there are
-        none.
+        The largest mean difference of a body part in x or y, over positions that agree and reach the p-cutoff on both sides; 0 where
+        there are none.
     worst
         Frames that differ most, the worst first; none that are the same.
     """
@@ -151,7 +155,6 @@ class _Counted:
         self._found = Agreement()
         self._sums = np.zeros((len(bodyparts), 2))
         self._sure = np.zeros(len(bodyparts), dtype=np.int64)
-        self._worst: list[tuple[float, WorstFrame]] = []
 
     def add(self, start: int, then: np.ndarray, again: np.ndarray) -> None:
         found, tolerance = self._found, self._tolerance
@@ -171,7 +174,7 @@ class _Counted:
             before, after = is_likely(was, self._pcutoff), is_likely(now, self._pcutoff)
             found.gained += int((after & ~before).sum())
             found.lost += int((before & ~after).sum())
-            both = before & after
+            both = before & after & agrees[part]  # one that jumped says nothing of where the others lie
             self._sums[part] += (now[:2, both].astype(np.float64) - was[:2, both]).sum(axis=1)
             self._sure[part] += int(both.sum())
         self._remember_worst(start, then, again, np.where(seen, apart, 0.0), likelihood)
@@ -180,7 +183,6 @@ class _Counted:
         means = np.abs(self._sums / np.maximum(self._sure, 1)[:, None]).max(axis=1)
         self._found.bias_px = float(means.max(initial=0.0))
         self._found.bias_bodypart = self._bodyparts[int(np.argmax(means))]
-        self._found.worst = [worst for _, worst in self._worst]
         return self._found
 
     def _remember_worst(
@@ -198,9 +200,10 @@ class _Counted:
                     float(apart[part, place]),
                     float(then[part, 2, place]),
                     float(again[part, 2, place]),
+                    float(of_frames[place]),
                 )
-                self._worst.append((float(of_frames[place]), worst))
-        self._worst = sorted(self._worst, key=lambda scored: (-scored[0], scored[1].frame))[:_WORST]
+                self._found.worst.append(worst)
+        self._found.worst = sorted(self._found.worst, key=lambda worst: (-worst.excess, worst.frame))[:_WORST]
 
 
 def _apart(then: np.ndarray, again: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ def readme(bundle: Bundle) -> str:
         _filled(
             "The command checks that nothing in this file is damaged and that the video is the one named here, estimates its poses again "
             "with the same settings, and says how far they lie from these. It ends with 0 if they agree within the tolerance: "
-            f"{first.tolerances.exact.sentence()}. Where a GPU or a reduced precision was used on either side: "
-            f"{first.tolerances.rounded.sentence()}."
+            f"{first.tolerances.exact.sentence()}. Where a GPU computed in float32 on either side: {first.tolerances.gpu.sentence()}. "
+            f"Where a reduced precision was used on either side: {first.tolerances.reduced.sentence()}."
         ),
         _filled(
             "A network's file can be made to do harm when it is loaded. DeepLabCut loads weights only, unless TORCH_LOAD_WEIGHTS_ONLY is "

@@ -126,7 +126,8 @@ def _say_verification(output: Output, found: Verification) -> None:
         if one.agreement.identical == one.agreement.positions:
             output.say(f"{one.poses}: every position is the same, to the last bit.")
         for worst in one.agreement.worst:
-            output.say(f"  largest difference: {worst.sentence()}")
+            if worst.excess > 1:
+                output.say(f"  beyond the tolerance: {worst.sentence()}")
         output.say(f"Tolerance: {one.tolerance.sentence()}.")
         for differs in one.differs:
             output.log(f"NOT REPRODUCED: {one.poses}: {differs}.")
