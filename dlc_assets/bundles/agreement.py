@@ -51,6 +51,8 @@ class Agreement:
         Positions of which x, y and likelihood are the same to the last bit.
     seen, agreeing
         Positions that reach the tolerance's likelihood on either side; of them, those within the tolerance.
+    elsewhere
+        Positions that are not seen and lie farther apart than the tolerance: counted, and not judged.
     gained, lost
         Detections that differ: positions that reach the p-cutoff only again, or only in the table.
     distances
@@ -69,6 +71,7 @@ class Agreement:
     identical: int = 0
     seen: int = 0
     agreeing: int = 0
+    elsewhere: int = 0
     gained: int = 0
     lost: int = 0
     distances: Distances = field(default_factory=Distances)
@@ -82,6 +85,19 @@ class Agreement:
     def share(self) -> float:
         """Share of the seen positions that agree; NaN where none is seen."""
         return self.agreeing / self.seen if self.seen else np.nan
+
+    def notes(self, tolerance: Tolerance) -> list[str]:
+        """Return what the comparison says nothing of, in sentences."""
+        below = f"below a likelihood of {tolerance.likelihood_from:g}"
+        said = []
+        if not self.seen:
+            said.append(f"every position is {below} on both sides: only the likelihoods were judged")
+        if self.elsewhere:
+            said.append(
+                f"{self.elsewhere} of {self.positions - self.seen} positions {below} on both sides lie more than "
+                f"{tolerance.position_px:g} px apart; the network saw nothing there, and they are not judged"
+            )
+        return said
 
     def differs(self, tolerance: Tolerance) -> list[str]:
         """Return a sentence for each limit of *tolerance* that does not hold."""
@@ -167,6 +183,7 @@ class _Counted:
         found.identical += int(((then == again) | (np.isnan(then) & np.isnan(again))).all(axis=1).sum())
         found.seen += int(seen.sum())
         found.agreeing += int((seen & agrees).sum())
+        found.elsewhere += int((~seen & (apart > tolerance.position_px)).sum())
         found.distances.add(apart[seen & np.isfinite(apart)])
         found.largest_px = max(found.largest_px, float(apart[seen].max(initial=0.0)))
         found.largest_likelihood = max(found.largest_likelihood, float(likelihood.max(initial=0.0)))

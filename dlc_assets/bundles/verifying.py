@@ -200,6 +200,7 @@ class _Again:
         agreement = compare_again(self._table, estimator.bodyparts, chunks.blocks, compared, tolerance, poses.pcutoff)
         largest_time = self._times(probed)
         self._differs += agreement.differs(tolerance)
+        self._notes += agreement.notes(tolerance)
         self._compare_settings(inference)
         if quick:
             self._notes.append(

@@ -173,6 +173,7 @@ def _as_json(one: Verified) -> dict[str, Any]:
         "positions": agreement.positions,
         "identical": agreement.identical,
         "seen": agreement.seen,
+        "elsewhere": agreement.elsewhere,
         "share_within": agreement.share,
         "median_px": agreement.distances.quantile(0.5),
         "p99_px": agreement.distances.quantile(0.99),

@@ -295,8 +295,10 @@ def test_what_lies_below_every_likelihood_is_not_compared_but_for_its_likelihood
     analyse(lab, FIRST)
     path = write_bundle(lab, FIRST).path
     use_network(monkeypatch, Brightness(unseen(30)))
-    assert verified(path, video(lab)).agreement.seen == 0
-    assert verified(path, video(lab)).differs == []
+    found = verified(path, video(lab))
+    assert (found.agreement.seen, found.agreement.elsewhere, found.differs) == (0, 24, [])
+    assert "only the likelihoods were judged" in found.notes[0]
+    assert "24 of 24 positions below a likelihood of 0.1 on both sides lie more than 0.01 px apart" in found.notes[1]
     use_network(monkeypatch, Brightness(lambda poses: poses * np.float32([1, 1, 0.06])))
     assert "no position is seen on either side" in verified(path, video(lab)).differs[0]
 
@@ -470,7 +472,7 @@ def test_a_quick_look_compares_the_first_frames_and_says_so(
     assert found.agreement.frames == frames
     assert found.agreement.identical == 2 * frames
     assert (found.frames_found, found.largest_time) == (None, None)
-    assert f"only the first {frames} of 15 frames" in found.notes[0]
+    assert f"only the first {frames} of 15 frames" in "".join(found.notes)
     assert verified(bundle, videos["top-1"], videos["top-2"], frames=99).frames_found == 15
 
 
