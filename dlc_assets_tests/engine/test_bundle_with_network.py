@@ -55,7 +55,7 @@ def _see_more(snapshot: Path) -> None:
     import torch
 
     state = torch.load(snapshot, weights_only=True)
-    (last,) = [name for name in state["model"] if "heatmap" in name and name.endswith("bias")][-1:]
+    last = [name for name in state["model"] if "heatmap" in name and name.endswith("bias")][-1]
     state["model"][last] += 4
     torch.save(state, snapshot)
 
