@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -34,6 +35,8 @@ from dlc_assets.training.models import ModelVersion, find_version
 
 if TYPE_CHECKING:
     from dlc_assets.engine.estimator import Estimator, PoseStream, Precision
+
+_DYNAMIC = re.compile(r"threshold (\S+), margin (\d+) px")  # what `_described` says
 
 
 class Estimators:
@@ -144,6 +147,12 @@ def _described(dynamic: DynamicCropping | None) -> dict[str, str]:
     if dynamic is None:
         return {}
     return {"dynamic cropping": f"threshold {dynamic.threshold:g}, margin {dynamic.margin} px"}
+
+
+def dynamic_cropping_of(manifest: Manifest) -> DynamicCropping | None:
+    """Return the dynamic cropping that the pose table of *manifest* was made with, None where it was off."""
+    said = _DYNAMIC.fullmatch(manifest.details.get("inference", {}).get("dynamic cropping", ""))
+    return None if said is None else DynamicCropping(threshold=float(said[1]), margin=int(said[2]))
 
 
 def pose_manifest(lab: Lab, model: str, session: SessionInfo, releases: Releases | None = None) -> Manifest | None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -67,6 +68,7 @@ def stream_poses(
     *,
     crop: Crop | None,
     on_frames: Callable[[int], None],
+    frames: int | None = None,
 ) -> Stages:
     """Estimate the frames of *parts* that *chunks* does not have yet, and add them.
 
@@ -77,6 +79,8 @@ def stream_poses(
     on_frames
         Called with the number of frames that are estimated, those of an earlier attempt included. An exception that it raises
         ends the work and comes out here; chunks that are finished stay.
+    frames
+        So many frames at most, from the first on; whether the files have as many as was counted is not seen then.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def stream_poses(
     begun = time.perf_counter()
     offset = np.array((crop[0], crop[2], 0) if crop else (0, 0, 0), dtype=np.float32)
     done = chunks.frames
-    decoded = Ahead(_batches(stream, parts, crop, done), _depth(stream))
+    decoded = Ahead(_batches(stream, parts, crop, done, frames), _depth(stream))
     with decoded, _ChunkWriter(chunks) as writer:
         for poses in stream.run(decoded):
             flat = poses.reshape(len(poses), -1, 3)
@@ -102,18 +106,27 @@ def stream_poses(
     return stages
 
 
-def _batches(stream: PoseStream, parts: Sequence[VideoPart], crop: Crop | None, skipped: int) -> Iterator[np.ndarray]:
-    """Give the pictures of *parts* after the first *skipped* frames in batches that never reach over two files."""
+def _batches(
+    stream: PoseStream, parts: Sequence[VideoPart], crop: Crop | None, skipped: int, most: int | None
+) -> Iterator[np.ndarray]:
+    """Give the pictures of *parts* after the first *skipped* frames, up to *most* frames in all, in batches that never reach over
+    two files."""
     from dlc_assets.video.decode import decode_video
 
     shape: tuple[int, ...] | None = None
+    before = 0
     for part in parts:
         first = min(skipped, part.frames)
         skipped -= first
-        if first == part.frames:
+        last = (
+            None if most is None or most - before >= part.frames else most - before
+        )  # None: to the file's end, and no less
+        before += part.frames
+        if first == part.frames or (last is not None and last <= first):
             continue
         count = first
-        for batch in stream.batches(decode_video(part.path, crop=crop, first=first)):
+        wanted = islice(decode_video(part.path, crop=crop, first=first), None if last is None else last - first)
+        for batch in stream.batches(wanted):
             if shape is not None and batch.shape[1:] != shape:
                 raise InputError(
                     f"{part.path} has pictures of {batch.shape[2]}x{batch.shape[1]} px, the files before it of "
@@ -122,7 +135,7 @@ def _batches(stream: PoseStream, parts: Sequence[VideoPart], crop: Crop | None, 
             shape = batch.shape[1:]
             count += len(batch)
             yield batch
-        if count != part.frames:
+        if count not in {part.frames, last}:
             raise InputError(
                 f"{part.path} had {part.frames} frames when it was probed, but {count} were decoded now. Is the disk well? "
                 "Materialize session_recordings for this session again, then this."

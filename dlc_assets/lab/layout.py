@@ -197,6 +197,13 @@ class LabLayout:
         return self.cohort_nwb(cohort) / ".manifests" / f"{session}.json"
 
     @property
+    def bundles(self) -> Path:
+        return self.store / "bundles"
+
+    def bundle(self, session: str) -> Path:
+        return self.bundles / f"{session}.zip"
+
+    @property
     def catalog(self) -> Path:
         return self.store / "catalog"
 

@@ -46,7 +46,7 @@ from dlc_assets.video.findings import About, Finding
 from dlc_assets.video.probe import ProbedVideo, probe_video, timing_of
 
 _DAY_IN_NAME = re.compile(r"(?<!\d)(20\d{2})[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?!\d)")
-_CLOCK = "recording's offset plus the container's presentation times"
+CONTAINER_CLOCK = "recording's offset plus the container's presentation times"
 _START_UNKNOWN = "unknown: state it in session.yaml as start"
 
 
@@ -302,7 +302,11 @@ def _recording_info(
     repaired: tuple[str, ...] = ()
     if probed.stated is None:
         times, rate = times_of_parts(videos) + offset, first.rate
-        regular, duration, clock = regular_over_parts(videos, times), float(sum(v.duration for v in videos)), _CLOCK
+        regular, duration, clock = (
+            regular_over_parts(videos, times),
+            float(sum(v.duration for v in videos)),
+            CONTAINER_CLOCK,
+        )
         findings += [Finding("times", problem) for problem in gaps_between_parts(videos, probed.starts)]
         findings += _of_files(videos, {"decoding", "times", "size", "other"})
     else:

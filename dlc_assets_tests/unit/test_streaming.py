@@ -66,7 +66,8 @@ def chunks_in(folder: Path) -> PoseChunks:
 
 def run(network: Any, parts: list[VideoPart], folder: Path, **settings: Any) -> PoseChunks:
     chunks = chunks_in(folder)
-    stream_poses(network, parts, chunks, crop=settings.get("crop"), on_frames=settings.get("on_frames", lambda _: None))
+    on_frames = settings.get("on_frames", lambda _: None)
+    stream_poses(network, parts, chunks, crop=settings.get("crop"), on_frames=on_frames, frames=settings.get("frames"))
     return chunks
 
 
@@ -115,6 +116,22 @@ def test_a_crop_outside_the_frame_is_refused(video: Path, tmp_path: Path) -> Non
 def test_another_number_of_frames_than_was_counted_is_an_error(video: Path, tmp_path: Path, counted: int) -> None:
     with pytest.raises(InputError, match=rf"had {counted} frames.*{FRAMES} were decoded"):
         run(MeanColours(), [VideoPart(video, counted)], tmp_path)
+
+
+@pytest.mark.parametrize("frames", [1, 4, FRAMES - 1, FRAMES, FRAMES + 5])
+def test_only_the_first_frames_are_estimated_where_no_more_are_asked_for(
+    video: Path, tmp_path: Path, frames: int
+) -> None:
+    network, parts = MeanColours(), [VideoPart(video, FRAMES), VideoPart(video, FRAMES)]
+    whole = run(MeanColours(), parts, tmp_path / "whole").blocks(0, 2 * FRAMES)
+    chunks = run(network, parts, tmp_path, frames=frames)
+    assert network.seen == chunks.frames == frames
+    np.testing.assert_array_equal(chunks.blocks(0, frames), whole[:frames])
+
+
+def test_a_file_that_is_asked_for_whole_is_still_counted(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"had 10 frames.*{FRAMES} were decoded"):
+        run(MeanColours(), [VideoPart(video, 10), VideoPart(video, FRAMES)], tmp_path, frames=FRAMES)
 
 
 def test_parts_of_different_sizes_are_refused(video: Path, tmp_path: Path) -> None:
