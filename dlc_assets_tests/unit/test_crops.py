@@ -16,7 +16,7 @@ from dlc_assets.lab.session_metadata import read_session_metadata
 from dlc_assets.lab.settings import CropSettings
 from dlc_assets.nwb.contents import _pose_description
 from dlc_assets.nwb.description import RecordingPoses
-from dlc_assets.nwb.export import _recording_poses, _released_files, released_poses
+from dlc_assets.nwb.session_poses import chosen_poses, recordings_to_write
 from dlc_assets.poses.table_file import read_pose_metadata, read_tracks, write_pose_table
 from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, need_session_info
@@ -225,8 +225,7 @@ def test_a_session_that_an_earlier_release_probed_is_read_without_a_crop() -> No
 
 def exported_poses(lab: Lab, session: SessionInfo) -> list[RecordingPoses]:
     """Return the poses of each recording as they go into the session's NWB file."""
-    files = _released_files(lab, session, released_poses(lab, session))
-    return [_recording_poses(lab, session, file) for file in files]
+    return recordings_to_write(lab, session, chosen_poses(lab, session, None, None).files, "")
 
 
 def test_an_nwb_file_says_what_the_network_saw_as_the_pose_table_has_it(analysed: Lab) -> None:
@@ -239,4 +238,4 @@ def test_an_nwb_file_says_what_the_network_saw_as_the_pose_table_has_it(analysed
     write_pose_table(path, tracks, times, cropped)
     (poses,) = exported_poses(analysed, session)
     assert poses.crop == (0, 40, 4, 44)
-    assert "The network saw x 0 to 40, y 4 to 44; positions are in the full frame." in _pose_description(poses)
+    assert "The network saw x 0 to 40, y 4 to 44; positions are in the full frame." in _pose_description(poses, "")
