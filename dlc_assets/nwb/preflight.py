@@ -83,8 +83,8 @@ def _videos(lab: Lab, session: SessionInfo) -> Iterator[str]:
             changed = _changed(lab, file)
             if changed is not None:
                 yield (
-                    f"{session.session}, {recording.recording}: {changed}. Put it back, or run `dlc-assets scan` so that it is "
-                    "looked for and probed again."
+                    f"{session.session}, {recording.recording}: {changed}. Run `dlc-assets scan`, which probes it again where it is "
+                    "now, or bring back the file as it was."
                 )
 
 

@@ -202,7 +202,7 @@ def test_a_video_that_is_not_as_it_was_probed_is_refused_where_videos_go_with_th
     video.rename(video.with_name("moved.mp4"))
     said = refusal(lab, session)
     assert f"{video} is not where it was when the session was probed (No such file or directory)" in said
-    assert "run `dlc-assets scan`" in said
+    assert "Run `dlc-assets scan`" in said
     check_exportable(lab, session, with_video=False)
 
 
