@@ -483,7 +483,8 @@ def test_a_quick_look_compares_the_first_frames_and_says_so(
     assert found.agreement.identical == 2 * frames
     assert (found.frames_found, found.largest_time) == (None, None)
     assert f"only the first {frames} of 15 frames" in "".join(found.notes)
-    assert verified(bundle, videos["top-1"], videos["top-2"], frames=99).frames_found == 15
+    whole = verify_bundle(bundle, [videos["top-1"], videos["top-2"]], frames=99, log=lambda _: None)
+    assert (whole.frames, whole.verified[0].frames_found) == (None, 15)
 
 
 # --- frames and times ------------------------------------------------------------------------------
