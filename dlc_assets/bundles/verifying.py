@@ -76,7 +76,7 @@ class Verification:
     not_verified
         Recordings of the bundle whose videos were not given.
     frames
-        Only so many frames of each recording were looked at; None: all.
+        Only so many frames of a recording were looked at; None: all of each.
     """
 
     bundle: Bundle
@@ -139,7 +139,7 @@ def verify_bundle(
         verified,
         list(dict.fromkeys(said for poses, _ in chosen for said in _software(bundle, poses, now))),
         [name for name in bundle.recordings() if name not in names],
-        frames,
+        frames if any(one.frames_found is None for one in verified) else None,
     )
 
 

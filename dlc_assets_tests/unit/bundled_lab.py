@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from dlc_assets.inference.pose_tables import Estimators, estimate_session
 from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.manifest import Manifest
+from dlc_assets.lab.settings import DynamicCropping
 from dlc_assets.training.models import ModelVersion, set_current, version_of
 from dlc_assets_tests.graph.small_lab import BODYPARTS, SESSIONS, record, write_small_lab
 
@@ -51,7 +54,7 @@ class Brightness:
         }
 
     def for_pictures(self, shape: tuple[int, int], batch_size: int | None = None) -> Brightness:
-        self.shape = shape
+        self.shape, self.stated_batch = shape, batch_size
         return self
 
     def batches(self, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -66,15 +69,30 @@ class Brightness:
             yield self._nudge(np.stack(parts, axis=1)[:, None].astype(np.float32))
 
 
-def use_network(monkeypatch: pytest.MonkeyPatch, network: Any) -> None:
-    """Let every version's network be *network*, or be what it raises."""
+@dataclass(frozen=True)
+class Asked:
+    """Which network was asked for, and with what."""
 
-    def of(*_: Any, **__: Any) -> Any:
+    snapshot: str | None
+    precision: str
+    dynamic: DynamicCropping | None
+    device: str
+    weights: bytes
+
+
+def use_network(monkeypatch: pytest.MonkeyPatch, network: Any) -> list[Asked]:
+    """Let every version's network be *network*, or be what it raises; return what will have been asked for."""
+    asked: list[Asked] = []
+
+    def of(self: Estimators, version: ModelVersion, snapshot: str | None = None, precision: str = "float32") -> Any:
+        weights = version.snapshot_file(snapshot).read_bytes()
+        asked.append(Asked(snapshot, precision, self.dynamic, self._device, weights))
         if isinstance(network, BaseException):
             raise network
         return network
 
     monkeypatch.setattr(Estimators, "of", of)
+    return asked
 
 
 def add_network(
@@ -119,9 +137,11 @@ def recorded_lab(root: Path, text: str | None = None) -> Lab:
     return lab
 
 
-def analyse(lab: Lab, session: str, model: str = "walker", **overrides: Any) -> Manifest:
+def analyse(
+    lab: Lab, session: str, model: str = "walker", *, dynamic: DynamicCropping | None = None, **overrides: Any
+) -> Manifest:
     """Estimate the poses of *session* as the asset `pose_table` does."""
-    estimators = Estimators("cpu")
+    estimators = Estimators("cpu", dynamic=dynamic)
     return estimate_session(
         lab, model, session, estimators, overrides=overrides, recompute=True, run_id="", log=lambda _: None
     )[0]
@@ -151,6 +171,4 @@ def manifest_with(bundle: Path, **changes: Any) -> bytes:
 
 
 def _sha256(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
