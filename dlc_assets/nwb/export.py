@@ -109,6 +109,11 @@ def nwb_manifest(lab: Lab, session_key: str, cohort: Cohort | None = None) -> Ma
     return manifest if manifest is not None and (lab.layout.nwb / manifest.details["path"]).is_file() else None
 
 
+def nwb_files(lab: Lab, manifest: Manifest) -> list[Path]:
+    """Return the NWB files of a session that *manifest* is of."""
+    return [lab.layout.nwb / manifest.details["path"]]
+
+
 def _manifest_file(lab: Lab, session_key: str, cohort: Cohort | None) -> Path:
     if cohort is None:
         return lab.layout.nwb_manifest(session_key)
