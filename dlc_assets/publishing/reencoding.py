@@ -58,7 +58,9 @@ def _encode(video: Path, copy: Path) -> list[_Frame]:
     with open_video(video) as (container, stream):
         width, height = stream.codec_context.width, stream.codec_context.height
         if width % 2 or height % 2:
-            raise InputError(f"{video} is {width}x{height} px: H.264 that browsers play has even sides only. " + _INSTEAD)
+            raise InputError(
+                f"{video} is {width}x{height} px: H.264 that browsers play has even sides only. " + _INSTEAD
+            )
         base = stream.time_base
         ticks = base.denominator
         while ticks < _LEAST_TICKS:
@@ -97,6 +99,4 @@ def _check(video: Path, frame: Any, number: int, size: tuple[int, int]) -> None:
 
 def _frames(video: Path) -> list[_Frame]:
     with open_video(video) as (container, stream):
-        return [
-            (frame.pts * frame.time_base, frame.width, frame.height) for frame in decoded_frames(container, stream)
-        ]
+        return [(frame.pts * frame.time_base, frame.width, frame.height) for frame in decoded_frames(container, stream)]
