@@ -269,3 +269,9 @@ def validation_errors(file: Any) -> list[str]:
         for result in found
         if result.severity is not None and result.severity >= Severity.ERROR
     ]
+
+
+def check_access(settings: Dandi) -> None:
+    """Make sure that the archive takes the key and has the dandiset, before any work; see `connected` for what it raises."""
+    with connected(settings):
+        return

@@ -58,8 +58,15 @@ def publishing_inputs(lab: Lab, session: str, cohort: str | None = None) -> dict
     return {
         "dandiset": f"{settings.instance}/{settings.dandiset}",
         "nwb": manifest.data_version if manifest is not None else "",
+        "poses": "released" if cohort is None else f"cohort {cohort}",
         "videos": "none" if not settings.videos else settings.reencode or "as they are",
     }
+
+
+def is_published(lab: Lab, session: str, cohort: str | None = None) -> bool:
+    """Say whether *session* is in the dandiset as it is now, by its record: the archive is not asked."""
+    manifest = published_manifest(lab, session)
+    return manifest is not None and manifest.inputs == publishing_inputs(lab, session, cohort)
 
 
 def publish_session(
@@ -100,12 +107,11 @@ def publish_session(
             asset="dandi_asset",
             key=session,
             inputs=publishing_inputs(lab, session, name),
-            overrides={} if name is None else {"cohort": name},
             data_version="",
             run_id=run_id,
         )
         former = published_manifest(lab, session)
-        if former is not None and not recompute and former.input_hash == manifest.input_hash:
+        if former is not None and not recompute and former.inputs == manifest.inputs:
             log(f"{session}: it is published as it is")
             return former, False
         _refuse_other_cohort(settings, former, name, replace)
@@ -113,10 +119,10 @@ def publish_session(
         nwb = need_nwb(chosen)
         if chosen.problems:
             raise InputError("\n".join(chosen.problems))
-        staged = _staged(lab, settings, chosen, manifest.input_hash, log)
-        files = [local_asset(staged / file, staged) for file in _in_order(chosen)]
-        metadata = _checked(files)
-        with connected(settings) as archive:
+        with connected(settings) as archive:  # before the long work: a wrong key is told at once
+            staged = _staged(lab, settings, chosen, manifest.input_hash, log)
+            files = [local_asset(staged / file, staged) for file in _in_order(chosen)]
+            metadata = _checked(files)
             there = _there(lab, settings, session, archive, files, metadata, former, replace)
             assets = _upload(archive, files, metadata, there, settings.jobs, log)
             links = sorted({archive.link(file.path.parts[0]) for file in chosen.files})

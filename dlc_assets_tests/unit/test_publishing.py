@@ -17,10 +17,11 @@ import pytest
 from dlc_assets.inference.freezing import freeze
 from dlc_assets.lab.cohorts import Cohort, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem, InputError, NotFoundError, SettingsError
+from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.nwb.export import export_session, nwb_files, nwb_manifest
-from dlc_assets.publishing.archive import RefusedError, connected
+from dlc_assets.publishing.archive import RefusedError, connected, validation_errors
 from dlc_assets.publishing.consent import videos_may_leave
 from dlc_assets.publishing.publish import publish_session, published_manifest
 from dlc_assets.publishing.selection import dandi_settings, select
@@ -67,6 +68,23 @@ def exported_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for session in (FIRST, SECOND):
         assert [line for line in export(lab, session).details["findings"] if not line.startswith("suggestion")] == []
     return root
+
+
+@pytest.fixture(scope="module")
+def validated() -> dict[tuple[str, str], list[str]]:
+    """What dandi's validation found in a file, by path and content: it takes seconds, and the tests copy the same files."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _validate_each_content_once(validated: dict[tuple[str, str], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def errors_of(file: Any) -> list[str]:
+        key = (file.path, sha256_file(file.filepath))
+        if key not in validated:
+            validated[key] = validation_errors(file)
+        return validated[key]
+
+    monkeypatch.setattr("dlc_assets.publishing.publish.validation_errors", errors_of)
 
 
 @pytest.fixture
@@ -327,7 +345,7 @@ def test_what_cannot_be_encoded_exactly_is_not_published(root: Path, archive: St
     _film_as(root, "mpeg4.avi", size=(63, 47))
     lab = configure(root, archive, videos=True, reencode="h264")
     refused(lab, InputError, "63x47 px", "even sides", "reencode: none")
-    assert archive.requests == []
+    assert archive.writes == []
 
 
 def test_a_video_that_browsers_do_not_play_is_pointed_out(root: Path, archive: StandInArchive) -> None:
@@ -377,7 +395,7 @@ def test_a_file_that_dandi_itself_refuses_is_not_published(lab: Lab, archive: St
     with h5py.File(lab.layout.nwb / NWB, "r+") as file:
         del file["general/subject/species"]
     refused(lab, InputError, NWB, "nothing was uploaded", "species")
-    assert archive.requests == []
+    assert archive.writes == []
 
 
 def test_without_a_dandiset_in_lab_yaml_the_message_shows_one(root: Path) -> None:
@@ -409,9 +427,7 @@ def test_an_unknown_dandiset_is_named(root: Path, archive: StandInArchive) -> No
     assert archive.writes == []
 
 
-def test_a_key_without_rights_in_the_dandiset_is_told_apart_from_a_wrong_one(
-    lab: Lab, archive: StandInArchive
-) -> None:
+def test_a_key_without_rights_in_the_dandiset_is_told_apart_from_a_wrong_one(lab: Lab, archive: StandInArchive) -> None:
     archive.may_write = False
     refused(lab, RefusedError, "may not write into the dandiset 000123", KEY_VARIABLE, NWB)
     assert archive.paths == []
