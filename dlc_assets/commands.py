@@ -352,7 +352,13 @@ def publish_sessions(
         record = published_manifest(lab, key)
         if record is not None and is_published(lab, key, name):
             rows += [
-                {"session": key, "path": asset["path"], "bytes": asset["bytes"], "asset": asset["asset_id"]}
+                {
+                    "session": key,
+                    "path": asset["path"],
+                    "bytes": asset["bytes"],
+                    "asset": asset["asset_id"],
+                    "dandiset": record.details["url"],
+                }
                 for asset in record.details["assets"]
             ]
     return outcomes, rows

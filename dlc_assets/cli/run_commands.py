@@ -180,7 +180,10 @@ def publish(
             outcomes, rows = publish_sessions(
                 opened, instance, wanted, frozen, replace=replace, recompute=recompute, log=output.log
             )
-            output.table("Published", ("session", "path", "bytes", "asset"), [tuple(row.values()) for row in rows])
+            columns = ("session", "path", "bytes", "asset")
+            output.table("Published", columns, [tuple(row[name] for name in columns) for row in rows])
+            for dandiset in {row["dandiset"] for row in rows}:
+                output.say(f"In the draft of {dandiset}")
             finish(output, outcomes, {"published": rows})
 
 

@@ -198,20 +198,20 @@ def _answered(settings: Dandi, key: str, about: str, error: Any) -> DlcAssetsErr
     detail = without_secrets(error.response.text[:_DETAIL], [key]) if error.response is not None else ""
     if status == 401:
         return RefusedError(
-            f"{about}the archive {settings.instance} refuses the key in {settings.key_variable}. Copy it anew from your page there "
+            f"{about}The archive {settings.instance} refuses the key in {settings.key_variable}. Copy it anew from your page there "
             "(each archive has keys of its own, the sandbox too), set the variable, and publish again."
         )
     if status == 403:
         return RefusedError(
-            f"{about}the owner of the key in {settings.key_variable} may not write into the dandiset {settings.dandiset} of "
+            f"{about}The owner of the key in {settings.key_variable} may not write into the dandiset {settings.dandiset} of "
             f"{settings.instance}. Have one of its owners add you, or correct `dandiset` under dandi in lab.yaml."
         )
     if status == 404:
         return _no_dandiset(settings)
     if status in {400, 409, 422}:
-        return InputError(f"{about}the archive {settings.instance} does not take it (HTTP {status}): {detail}")
+        return InputError(f"{about}The archive {settings.instance} does not take it (HTTP {status}): {detail}")
     return EnvironmentProblem(
-        f"{about}the archive {settings.instance} failed again and again (HTTP {status}). Publish again later: what has arrived is not "
+        f"{about}The archive {settings.instance} failed again and again (HTTP {status}). Publish again later: what has arrived is not "
         "sent twice."
     )
 

@@ -132,6 +132,7 @@ def publish_session(
             "instance": settings.instance,
             "dandiset": settings.dandiset,
             "version": "draft",
+            "url": archive.url,
             "links": links,
             "nwb_made": nwb.made,
             "cohort": name,

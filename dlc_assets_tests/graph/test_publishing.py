@@ -69,9 +69,7 @@ def test_a_published_session_shows_where_it_is_and_stays_as_long_as_nothing_chan
     assert archive.writes == writes
 
 
-def test_no_sensor_asks_for_publishing_but_what_is_behind_can_be_seen(
-    exported: Graph, archive: StandInArchive
-) -> None:
+def test_no_sensor_asks_for_publishing_but_what_is_behind_can_be_seen(exported: Graph, archive: StandInArchive) -> None:
     assert exported.run("publish", FIRST).success
     (product,) = lab_state(exported.lab).of("dandi_asset")
     assert (product.key, product.state, product.wanted) == (FIRST, "up to date", False)
