@@ -12,12 +12,13 @@ import dagster as dg
 from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
 from dlc_assets.assets.labels import observe_labels
+from dlc_assets.assets.publishing import SESSIONS_PER_RUN as PUBLISHED_PER_RUN
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.inference.crops import setup_problems
 from dlc_assets.inference.frozen_poses import cohort_files
 from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest
 from dlc_assets.inference.releases import released_by, releases_of, rule_problems
-from dlc_assets.lab.cohorts import find_cohort
+from dlc_assets.lab.cohorts import Cohort, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
@@ -25,10 +26,14 @@ from dlc_assets.launching import RunOutcome, execute_here
 from dlc_assets.nwb.export import nwb_files, nwb_manifest
 from dlc_assets.nwb.session_poses import released_poses
 from dlc_assets.partitions import MODEL, SESSION, add_keys, contiguous_ranges
+from dlc_assets.publishing.archive import check_access
+from dlc_assets.publishing.publish import is_published, published_manifest
+from dlc_assets.publishing.selection import dandi_settings
 from dlc_assets.recordings.discovery import Discovery, discover
 from dlc_assets.recordings.info import read_session_info
 from dlc_assets.recordings.settling import unchanged_for
-from dlc_assets.state.behind import BEHIND, recordings_product
+from dlc_assets.state.behind import BEHIND, recorded_sessions, recordings_product
+from dlc_assets.state.stored import stored_keys
 from dlc_assets.training.models import ModelVersion, current_version, find_version, trained_models
 from dlc_assets.training.rescoring import behind_labels, rescore
 
@@ -331,6 +336,74 @@ def export_cohort(
 def _file_rows(lab: Lab, session: str, manifest: Manifest) -> list[dict[str, Any]]:
     findings = "; ".join(manifest.details["findings"]) or "valid"
     return [{"session": session, "file": str(file), "findings": findings} for file in nwb_files(lab, manifest)]
+def publish_sessions(
+    lab: Lab,
+    instance: dg.DagsterInstance,
+    sessions: Sequence[str],
+    cohort: Cohort | None,
+    *,
+    replace: bool,
+    recompute: bool,
+    log: Log,
+) -> tuple[list[RunOutcome], list[dict[str, Any]]]:
+    """Upload the NWB files of *sessions* (see `sessions_to_publish`), or those of *cohort*, to the dandiset of lab.yaml.
+
+    Raises
+    ------
+    SettingsError, RefusedError, NotFoundError, EnvironmentProblem
+        Before any run: no dandiset is named, or the archive cannot be used.
+    """
+    settings = dandi_settings(lab)
+    name = None if cohort is None else cohort.name
+    wanted = list(sessions) if recompute else [key for key in sessions if not is_published(lab, key, name)]
+    if wanted:
+        check_access(settings)
+    elif sessions:
+        log(f"{len(sessions)} {'session is' if len(sessions) == 1 else 'sessions are'} published as they are")
+    add_keys(instance, SESSION, wanted)
+    config = {"cohort": name, "replace": replace, "recompute": recompute}
+    ops = {"dandi_asset": {key: value for key, value in config.items() if value}}
+    ranges = contiguous_ranges(wanted, instance.get_dynamic_partitions(SESSION), PUBLISHED_PER_RUN)
+    outcomes = [execute_here(lab, instance, "publish", tags=keys.tags, ops=ops, log=log) for keys in ranges]
+    rows = []
+    for key in sessions:
+        record = published_manifest(lab, key)
+        if record is not None and is_published(lab, key, name):
+            rows += [
+                {
+                    "session": key,
+                    "path": asset["path"],
+                    "bytes": asset["bytes"],
+                    "asset": asset["asset_id"],
+                    "dandiset": record.details["url"],
+                }
+                for asset in record.details["assets"]
+            ]
+    return outcomes, rows
+
+
+def sessions_to_publish(lab: Lab, sessions: Sequence[str], cohort: Cohort | None, log: Log) -> list[str]:
+    """Return *sessions* if there are any; else all of *cohort*, or all that have an NWB file and were not published for a cohort.
+
+    Raises
+    ------
+    NotFoundError
+        A session is not known, or not in the cohort.
+    """
+    known = recorded_sessions(lab) if cohort is None else list(cohort.sessions)
+    for key in sessions:
+        if key not in known:
+            where = "was recorded" if cohort is None else f'is in the cohort "{cohort.name}"'
+            raise NotFoundError(f'no session "{key}" {where}.{did_you_mean(key, known)}')
+    if sessions or cohort is not None:
+        return list(sessions) or known
+    found = [key for key in stored_keys(lab)["nwb_file"] if nwb_manifest(lab, key) is not None]
+    if not found:
+        log("no session has an NWB file yet: run `dlc-assets export` first")
+    pinned = {key for key in found if (record := published_manifest(lab, key)) and record.details["cohort"] is not None}
+    for key in sorted(pinned):
+        log(f"{key}: it is published with the poses of a cohort, and left as it is; name it to publish others")
+    return [key for key in found if key not in pinned]
 
 
 def report_release(lab: Lab, instance: dg.DagsterInstance, version: ModelVersion, record: Mapping[str, Any]) -> None:

@@ -23,7 +23,13 @@ from dlc_assets.state.lab_state import lab_state
 from dlc_assets.state.stored import stored_keys, stored_manifest
 
 # The dynamic partition along which the keys of a run lie.
-_ALONG = {"training_dataset": MODEL, "session_recordings": SESSION, "pose_table": SESSION, "nwb_file": SESSION}
+_ALONG = {
+    "training_dataset": MODEL,
+    "session_recordings": SESSION,
+    "pose_table": SESSION,
+    "nwb_file": SESSION,
+    "dandi_asset": SESSION,
+}
 _LISTED = 50  # rows that a check shows; `dlc-assets status` shows all
 
 

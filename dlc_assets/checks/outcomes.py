@@ -11,7 +11,7 @@ import dagster as dg
 
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.layout import LabLayout
-from dlc_assets.lab.manifest import Manifest
+from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.recordings.info import SessionInfo, StoredFile
 from dlc_assets.recordings.start_zone import assumed_zone
 from dlc_assets.video.findings import About
@@ -152,6 +152,32 @@ def nwb_complete(manifest: Manifest, _root: Path) -> Outcome:
     return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "all metadata that archives ask for is there")
 
 
+def published_current(manifest: Manifest, root: Path) -> Outcome:
+    """Say whether the session's NWB file is still the one that was published."""
+    layout, cohort = LabLayout(root), manifest.details["cohort"]
+    if cohort is None:
+        nwb = read_manifest(layout.nwb_manifest(manifest.key))
+    else:
+        nwb = read_manifest(layout.cohort_nwb_manifest(cohort, manifest.key))
+    if nwb is None:
+        sentences = [f"The NWB file that was published on {manifest.made} is no longer in the store."]
+    elif nwb.data_version != manifest.inputs["nwb"]:
+        sentences = [
+            f"The NWB file was written anew on {nwb.made}, from other data than what was published on {manifest.made}: look at it, "
+            f"and run `dlc-assets publish {manifest.key}` if it should take the place of that."
+        ]
+    else:
+        sentences = []
+    return _listed(sentences, dg.AssetCheckSeverity.WARN, "the dandiset has the session's NWB file as it is now")
+
+
+def published_complete(manifest: Manifest, _root: Path) -> Outcome:
+    """Say what is not in the dandiset, or should not be there, though the NWB file is."""
+    return _listed(
+        manifest.problems, dg.AssetCheckSeverity.WARN, "the dandiset has everything that the NWB file refers to"
+    )
+
+
 # A check sees a product's manifest, and the lab's folder for the files that it names.
 CHECKS: dict[str, dict[str, Callable[[Manifest, Path], Outcome]]] = {
     "training_dataset": {"labels_all_used": labels_all_used},
@@ -166,6 +192,7 @@ CHECKS: dict[str, dict[str, Callable[[Manifest, Path], Outcome]]] = {
     },
     "pose_table": {"body_parts_found": body_parts_found},
     "nwb_file": {"nwb_valid": nwb_valid, "nwb_complete": nwb_complete},
+    "dandi_asset": {"published_current": published_current, "published_complete": published_complete},
 }
 
 

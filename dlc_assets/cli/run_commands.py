@@ -1,7 +1,9 @@
-"""Commands that execute runs: train, analyze, export."""
+"""Commands that execute runs: train, analyze, export, publish."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from dlc_assets.cli.app import app
 from dlc_assets.cli.output import (
     JsonOption,
     LabOption,
+    Output,
     SessionsArgument,
     finish,
     opened_lab,
@@ -17,6 +20,8 @@ from dlc_assets.cli.output import (
     speaking,
     stated,
 )
+from dlc_assets.lab.files import size_words
+from dlc_assets.lab.lab import open_lab_folder
 
 
 @app.command()
@@ -148,3 +153,79 @@ def export(
             )
         output.table("NWB files", ("session", "file", "findings"), [tuple(row.values()) for row in done])
         finish(output, outcomes, {"nwb_files": done})
+
+
+@app.command()
+def publish(
+    sessions: SessionsArgument = None,
+    cohort: Annotated[
+        str | None,
+        typer.Option(help="A frozen cohort: its NWB files, which `export --cohort` wrote.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show every path, its size and what is wrong; upload nothing.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(help="Take the place of files that this lab did not put there, or put there for a cohort."),
+    ] = False,
+    recompute: Annotated[
+        bool, typer.Option(help="Compare with the archive though everything is known to be published.")
+    ] = False,
+    init: Annotated[
+        bool, typer.Option("--init", help="Write dandiset.yaml beside the NWB files, from lab.yaml; upload nothing.")
+    ] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload the NWB files of sessions (all that have one, unless named) to the dandiset that lab.yaml names."""
+    with speaking(as_json) as output:
+        if init or dry_run:
+            _look_before_publishing(output, lab, sessions or (), cohort, replace=replace, init=init)
+            return
+        with opened_lab(lab, output) as (opened, instance):
+            from dlc_assets.commands import publish_sessions, sessions_to_publish
+            from dlc_assets.lab.cohorts import find_cohort
+
+            frozen = None if cohort is None else find_cohort(opened.layout, cohort)
+            wanted = sessions_to_publish(opened, sessions or (), frozen, output.log)
+            outcomes, rows = publish_sessions(
+                opened, instance, wanted, frozen, replace=replace, recompute=recompute, log=output.log
+            )
+            columns = ("session", "path", "bytes", "asset")
+            output.table("Published", columns, [tuple(row[name] for name in columns) for row in rows])
+            for dandiset in {row["dandiset"] for row in rows}:
+                output.say(f"In the draft of {dandiset}")
+            finish(output, outcomes, {"published": rows})
+
+
+def _look_before_publishing(
+    output: Output, lab: Path | None, sessions: Sequence[str], cohort: str | None, *, replace: bool, init: bool
+) -> None:
+    """Do what writes nothing to the archive, and needs no run: describe the dandiset, or show what would be published."""
+    from dlc_assets.commands import sessions_to_publish
+    from dlc_assets.lab.cohorts import find_cohort
+    from dlc_assets.publishing.dandiset_file import write_dandiset_file
+    from dlc_assets.publishing.preview import preview
+
+    opened = open_lab_folder(lab)
+    frozen = None if cohort is None else find_cohort(opened.layout, cohort)
+    if init:
+        written = write_dandiset_file(opened, frozen)
+        output.say(f"Written: {written}")
+        output.result({"ok": True, "written": str(written)})
+        return
+    shown = preview(opened, sessions_to_publish(opened, sessions, frozen, output.log), frozen, replace=replace)
+    output.table(
+        "Would be published", ("session", "path", "bytes", "state"), [tuple(row.values()) for row in shown.rows]
+    )
+    for note in shown.notes:
+        output.log(note)
+    say_problems(output, shown.problems)
+    output.say(f"{len(shown.rows)} files, {size_words(sum(row['bytes'] for row in shown.rows))}")
+    finish(
+        output,
+        [],
+        {"files": shown.rows, "problems": shown.problems, "notes": shown.notes},
+        failed=bool(shown.problems),
+    )

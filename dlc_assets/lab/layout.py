@@ -196,6 +196,23 @@ class LabLayout:
     def cohort_nwb_manifest(self, cohort: str, session: str) -> Path:
         return self.cohort_nwb(cohort) / ".manifests" / f"{session}.json"
 
+    def dandiset_file(self, cohort: str | None = None) -> Path:
+        """Return where a description of the dandiset lies that the NWB files below it are to go to."""
+        return (self.nwb if cohort is None else self.cohort_nwb(cohort)) / "dandiset.yaml"
+
+    def published(self, instance: str, dandiset: str) -> Path:
+        return self.store / "published" / _folder_name(instance) / dandiset
+
+    def published_manifest(self, instance: str, dandiset: str, session: str) -> Path:
+        return self.published(instance, dandiset) / f"{session}.json"
+
+    def published_of_session(self, session: str) -> list[Path]:
+        """Return what says that *session* was published, in whichever dandiset."""
+        return sorted((self.store / "published").glob(f"*/*/{session}.json"))
+
+    def publishing_work(self, instance: str, dandiset: str, session: str) -> Path:
+        return self.work / "publishing" / _folder_name(instance) / dandiset / session
+
     @property
     def bundles(self) -> Path:
         return self.store / "bundles"

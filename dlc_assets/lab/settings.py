@@ -11,6 +11,7 @@ from email.headerregistry import Address
 from functools import cached_property
 from itertools import combinations
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
@@ -26,6 +27,8 @@ TEMPLATE_FIELDS = ("subject", "session", "camera", "recording", "trial", "part",
 # What DeepLabCut itself writes beside videos is never a recording. Its scorers' names begin with DLC_ (DeepCut_ before 2.1), and so
 # do the ends of `_full`, `_id_labeled`, `_bp_labeled` and `_DLC_3D` videos; those of its model zoo do not, but are labeled or adapted.
 OWN_OUTPUTS = ("*_labeled.*", "*_labeled_before_adapt.*", "*_labeled_after_adapt.*", "*DLC_*", "*DeepCut_*")
+# The environment variable in which dandi looks for the key of each archive that it knows by name.
+KEY_VARIABLES = {"dandi": "DANDI_API_KEY", "dandi-sandbox": "DANDI_SANDBOX_API_KEY"}
 
 
 def _number_as_text(value: Any) -> Any:
@@ -504,6 +507,55 @@ class Notify(StrictSettings):
         return value
 
 
+def _dandiset_number(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{6}", text):
+        raise ValueError('expected the six digits of a dandiset, such as "000123"')
+    return text
+
+
+def _archive_instance(text: str) -> str:
+    if text in KEY_VARIABLES:
+        return text
+    address = urlsplit(text)
+    if not re.match(r"https?://", text) or not address.hostname:
+        raise ValueError(
+            f"expected {', '.join(KEY_VARIABLES)}, or the https address of an archive.{did_you_mean(text, KEY_VARIABLES)}"
+        )
+    if address.username or address.password:
+        raise PydanticCustomError(UNSHOWN, "a user or password does not belong in the address, and not in lab.yaml")
+    if address.scheme == "http" and address.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise ValueError("expected https://: the key would go over the network for all to read")
+    return text.rstrip("/")
+
+
+class Dandi(StrictSettings):
+    """Where NWB files are published: a dandiset, and what leaves the lab. The key is in an environment variable, never in the file."""
+
+    dandiset: Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_dandiset_number)]
+    instance: Annotated[str, AfterValidator(_archive_instance)] = "dandi"
+    key_env: VariableName | None = Field(None, description="of dandi and dandi-sandbox, what dandi itself reads")
+    videos: bool = Field(False, description="whether the videos go with their NWB files")
+    reencode: Annotated[Literal["h264"] | None, BeforeValidator(none_is_off)] = None
+    jobs: int = Field(4, ge=1, le=32, description="files of a session that are uploaded at once")
+    name: str = Field("", description="of the dandiset; empty: the lab's")
+    description: str = ""
+    license: str = "spdx:CC-BY-4.0"
+
+    @model_validator(mode="after")
+    def _key_is_known(self) -> Dandi:
+        if self.key_env is None and self.instance not in KEY_VARIABLES:
+            raise ValueError(
+                "key_env is missing: an archive that is named by its address needs the name of the environment variable that "
+                "holds its key, such as key_env: ARCHIVE_API_KEY"
+            )
+        return self
+
+    @property
+    def key_variable(self) -> str:
+        """The name of the environment variable that holds the key."""
+        return self.key_env or KEY_VARIABLES[self.instance]
+
+
 class LabSettings(StrictSettings):
     """The whole of lab.yaml."""
 
@@ -530,6 +582,7 @@ class LabSettings(StrictSettings):
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
     nwb: Nwb = Nwb()
+    dandi: Dandi | None = None
     notify: Notify = Notify()
 
     @field_validator("setups")

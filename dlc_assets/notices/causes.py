@@ -25,6 +25,7 @@ _FAILED = {
     "session_recordings": "the recordings could not be used",
     "pose_table": "the poses were not estimated",
     "nwb_file": "the NWB file was not written",
+    "dandi_asset": "the session was not published",
     "run": "a run ended without a result",
 }
 

@@ -58,7 +58,7 @@ def refuse_while_session_used(lab: Lab, session: str) -> None:
     reasons = [
         f'the frozen cohort "{cohort.name}" has it' for cohort in cohorts(lab.layout) if session in cohort.sessions
     ]
-    own = [lab.layout.lock("session_recordings", session), lab.layout.lock("nwb_file", session)]
+    own = [lab.layout.lock(asset, session) for asset in ("session_recordings", "nwb_file", "dandi_asset")]
     if any(is_held(lock) for lock in [*own, *lab.layout.locks_on_poses(session=session)]):
         reasons.append("something is being made of it now")
     if reasons:
@@ -84,6 +84,8 @@ def files_of_session(lab: Lab, session: str) -> list[Path]:
         for file in nwb_files(lab, manifest):
             nwb += [file, file.with_suffix("")]  # beside the file, a folder of its videos
     return [
+        *layout.published_of_session(session),  # what is in an archive stays there
+        *sorted((layout.work / "publishing").glob(f"*/*/{session}")),
         *nwb,
         *sorted(layout.poses.glob(f"model=*/version=*/session={session}")),
         *sorted((layout.work / "poses").glob(f"*/*/{session}")),

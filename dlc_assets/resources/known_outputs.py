@@ -28,7 +28,7 @@ from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.partitions import MODEL, SESSION, add_keys
 from dlc_assets.state.stored import place_of, stored_keys, stored_manifest
 
-_BY_SESSION = ("session_recordings", "nwb_file")
+_BY_SESSION = ("session_recordings", "nwb_file", "dandi_asset")
 
 
 def report_known_outputs(instance: dg.DagsterInstance, lab: Lab, log: Callable[[str], None]) -> int:

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from dlc_assets import __version__
@@ -21,13 +22,14 @@ from dlc_assets.lab.files import content_hash, sha256_file
 from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.nwb.export import nwb_files, nwb_manifest
+from dlc_assets.publishing.publish import published_manifest
 from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.recordings.index_file import transaction
 from dlc_assets.recordings.info import read_session_info
 from dlc_assets.state.behind import Product, session_products
 from dlc_assets.training.models import read_current
 
-_LAYOUT = "1"  # of the rows; another one is worked out again
+_LAYOUT = "2"  # of the rows; another one is worked out again
 _CHUNK = 200  # sessions between two looks at the clock, and in one transaction
 _SWEPT = 5_000  # sessions whose evidence is read at once
 _SWEEP_SECONDS = 0.3
@@ -223,6 +225,7 @@ class Agenda:
             layout.nwb_manifest(session),
             layout.failure("session_recordings", session),
             layout.failure("nwb_file", session),
+            *self._of_publishing(session),
             *(layout.failure("pose_table", pose_key(model, session)) for model in self._models),
             *(layout.pose_manifest(model, version, session) for model, version in self._versions),
             *watched,
@@ -235,6 +238,13 @@ class Agenda:
                 continue
             digest.update(f"{path}|{status.st_mtime_ns}|{status.st_ino}|{status.st_size}\n".encode())
         return digest.hexdigest()
+
+    def _of_publishing(self, session: str) -> list[Path]:
+        dandi, layout = self._lab.settings.dandi, self._lab.layout
+        if dandi is None:
+            return []
+        record = layout.published_manifest(dandi.instance, dandi.dandiset, session)
+        return [record, layout.failure("dandi_asset", session)]
 
     def _work_out_all(self, sessions: Sequence[str]) -> None:
         """Store what the products of *sessions* are now, in one transaction; the work itself is done before it begins."""
@@ -285,7 +295,11 @@ class Agenda:
     def _watched(self, session: str) -> list[str]:
         """Return files beyond manifests whose absence puts a product of *session* behind."""
         manifest = nwb_manifest(self._lab, session)
-        return [] if manifest is None else [str(file) for file in nwb_files(self._lab, manifest)]
+        watched = [] if manifest is None else [str(file) for file in nwb_files(self._lab, manifest)]
+        published = published_manifest(self._lab, session)
+        if published is not None and published.details["cohort"] is not None:
+            watched.append(str(self._lab.layout.cohort_nwb_manifest(published.details["cohort"], session)))
+        return watched
 
 
 def _is_to_be_made(product: Product) -> bool:

@@ -15,6 +15,7 @@ from dlc_assets.lab.keys import pose_key, split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.nwb.export import nwb_inputs, nwb_manifest
+from dlc_assets.publishing.publish import published_manifest, publishing_inputs
 from dlc_assets.recordings.discovery import FoundSession
 from dlc_assets.recordings.info import SessionInfo, read_session_info
 from dlc_assets.recordings.session_recordings import session_inputs
@@ -105,7 +106,7 @@ def evaluations_behind(lab: Lab) -> Iterator[Product]:
 
 
 def session_products(lab: Lab, key: str, found: FoundSession | None) -> Iterator[Product]:
-    """Yield the state of one session's recordings, pose tables and NWB file, taking its models as they are."""
+    """Yield the state of one session's recordings, pose tables, NWB file and publication, taking its models as they are."""
     known = read_session_info(lab.layout, key)
     if found is None:
         yield Product(
@@ -122,6 +123,17 @@ def session_products(lab: Lab, key: str, found: FoundSession | None) -> Iterator
     if known is None:
         return
     yield from pose_products(lab, known[0], recordings)
+    yield from _published_product(lab, key)
+
+
+def _published_product(lab: Lab, session: str) -> Iterator[Product]:
+    """Yield the state of what was published of a session, or could not be: never wanted, as publishing is a person's decision."""
+    manifest = published_manifest(lab, session)
+    if lab.settings.dandi is None or (manifest is None and last_failure(lab.layout, "dandi_asset", session) is None):
+        return
+    cohort = manifest.details["cohort"] if manifest is not None else None
+    product = _compare(lab, "dandi_asset", session, manifest, lambda: publishing_inputs(lab, session, cohort))
+    yield replace(product, wanted=False)
 
 
 def recordings_product(lab: Lab, key: str, found: FoundSession, known: tuple[SessionInfo, Manifest] | None) -> Product:

@@ -9,6 +9,7 @@ from dlc_assets.lab.keys import pose_key, split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.nwb.export import nwb_manifest
+from dlc_assets.publishing.publish import published_manifest
 from dlc_assets.training.dataset import current_dataset
 from dlc_assets.training.models import current_version, evaluation_manifest, trained_models
 
@@ -30,7 +31,16 @@ def stored_keys(lab: Lab) -> dict[str, list[str]]:
         "session_recordings": sessions,
         "pose_table": sorted(poses),
         "nwb_file": sorted(path.stem for path in layout.nwb.glob(".manifests/*.json")),
+        "dandi_asset": _published(lab),
     }
+
+
+def _published(lab: Lab) -> list[str]:
+    """Return the sessions that are in the dandiset that lab.yaml names."""
+    dandi = lab.settings.dandi
+    if dandi is None:
+        return []
+    return sorted(path.stem for path in lab.layout.published(dandi.instance, dandi.dandiset).glob("[!.]*.json"))
 
 
 def _after_equals(folder: Path) -> str:
@@ -50,6 +60,8 @@ def stored_manifest(lab: Lab, asset: str, key: str) -> Manifest | None:
         return read_manifest(lab.layout.session_recordings(key))
     if asset == "pose_table":
         return latest_pose_manifest(lab, *split_pose_key(key))
+    if asset == "dandi_asset":
+        return published_manifest(lab, key)
     return nwb_manifest(lab, key)
 
 
@@ -66,4 +78,6 @@ def place_of(lab: Lab, manifest: Manifest) -> Path:
         return layout.session_recordings(key)
     if manifest.asset == "pose_table":
         return layout.pose_folder(details["model"], details["version"], details["session"])
+    if manifest.asset == "dandi_asset":
+        return layout.published_manifest(details["instance"], details["dandiset"], key)
     return layout.nwb / details["path"]

@@ -14,7 +14,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import export, inference, recordings, training
+from dlc_assets.assets import export, inference, publishing, recordings, training
 from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, POSES, TABLES
 from dlc_assets.cli import app
@@ -247,6 +247,7 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
         "nwb_file": export.NwbConfig,
+        "dandi_asset": publishing.PublishConfig,
     }
     described = [(row[0], row[1]) for row in _rows(_sections(REFERENCE / "assets.md")["Settings of a run"])]
     assert described == [(asset, field) for asset, config in configs.items() for field in config.model_fields]
