@@ -336,6 +336,8 @@ def export_cohort(
 def _file_rows(lab: Lab, session: str, manifest: Manifest) -> list[dict[str, Any]]:
     findings = "; ".join(manifest.details["findings"]) or "valid"
     return [{"session": session, "file": str(file), "findings": findings} for file in nwb_files(lab, manifest)]
+
+
 def publish_sessions(
     lab: Lab,
     instance: dg.DagsterInstance,

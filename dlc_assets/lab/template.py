@@ -59,6 +59,7 @@ analyze: {{auto: true, since: {today}}}
 #   batch_size: auto
 #   dynamic_cropping: {{threshold: 0.5, margin: 10}}   # look only around where the animal was in the frame before
 # nwb: {{videos: link}}                      # link | copy | leave_out
+# dandi: {{instance: dandi-sandbox, dandiset: "000123"}}   # where `dlc-assets publish` uploads to
 # Who is told of failures, of progress that stops, and daily of everything. Passwords and the URL of a webhook are secrets: they go
 # into environment variables, never into this file. `dlc-assets notify --test` tries it.
 # notify:

@@ -196,6 +196,11 @@ def _answered(settings: Dandi, key: str, about: str, error: Any) -> DlcAssetsErr
     """Return what an archive's refusal means, by its HTTP status."""
     status = error.response.status_code if error.response is not None else 0
     detail = without_secrets(error.response.text[:_DETAIL], [key]) if error.response is not None else ""
+    if about and error.response is not None and "Authorization" not in error.response.request.headers:
+        return EnvironmentProblem(
+            f"{about}The storage of the archive {settings.instance} refused the bytes (HTTP {status}; its permission for an upload ends "
+            "after some hours). Publish again; what has arrived is not sent twice."
+        )
     if status == 401:
         return RefusedError(
             f"{about}The archive {settings.instance} refuses the key in {settings.key_variable}. Copy it anew from your page there "

@@ -11,8 +11,8 @@ from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.lab.settings import Dandi
+from dlc_assets.nwb.consent import may_leave
 from dlc_assets.nwb.export import nwb_files, nwb_inputs, nwb_manifest
-from dlc_assets.publishing.consent import videos_may_leave
 from dlc_assets.publishing.nwb_facts import read_nwb_facts
 from dlc_assets.publishing.reencoding import is_playable
 from dlc_assets.recordings.info import SessionInfo, need_session_info
@@ -135,7 +135,7 @@ def _add_nwb(chosen: Selection, path: Path, session: SessionInfo, settings: Dand
             "(`videos` under dandi in lab.yaml); DANDI takes it, and readers find no pictures."
         )
     elif facts.videos:
-        refused = videos_may_leave(session, facts.species)
+        refused = may_leave(session, facts.species)
         if refused is not None:
             chosen.problems.append(refused)
         else:
@@ -149,7 +149,7 @@ def _add_video(chosen: Selection, nwb: Path, place: PurePosixPath, video: PurePo
     source, target = nwb.parent / video, place.parent / video
     if video.is_absolute() or ".." in video.parts:
         chosen.problems.append(
-            f"{place} refers to the video {video}, which lies outside of the dandiset. Export the session again."
+            f"{place} refers to the video {video}, which lies outside of the dandiset. Set nwb.videos in lab.yaml to link or copy, and export the session again."
         )
         return
     if not source.is_file():

@@ -20,12 +20,11 @@ from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem, InputError
 from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.manifest import Manifest
+from dlc_assets.lab.settings import KEY_VARIABLES
 from dlc_assets.nwb.export import export_session, nwb_files, nwb_manifest
 from dlc_assets.publishing.archive import RefusedError, connected, validation_errors
-from dlc_assets.publishing.consent import videos_may_leave
 from dlc_assets.publishing.publish import publish_session, published_manifest
 from dlc_assets.publishing.selection import dandi_settings, select
-from dlc_assets.recordings.info import need_session_info
 from dlc_assets_tests.archive import DANDISET, KEY, StandInArchive, stand_in_archive
 from dlc_assets_tests.graph.small_lab import (
     FIRST,
@@ -268,20 +267,27 @@ def test_a_video_that_is_gone_keeps_the_whole_session_back(root: Path, archive: 
 
 
 def test_people_are_filmed_only_for_the_lab(root: Path, archive: StandInArchive) -> None:
-    session = need_session_info(open_lab_folder(root).layout, FIRST)[0]
-    assert videos_may_leave(session, "Mus musculus") is None
-    for person in ("Homo sapiens", "http://purl.obolibrary.org/obo/NCBITaxon_9606"):
-        reason = videos_may_leave(session, person)
-        assert reason is not None
-        assert "consent" in reason
     file = root / "lab.yaml"
     file.write_text(file.read_text().replace("m01: {species: Mus musculus", "m01: {species: Homo sapiens"))
     lab = configure(root, archive, videos=True)
+    refused(lab, InputError, "not made from what is there now")
+    assert archive.requests == []
     export(lab, FIRST)
+    publish(lab)
+    assert archive.paths == [NWB.replace("behavior+image", "behavior")]
+
+
+def test_a_video_of_a_person_that_an_nwb_file_refers_to_all_the_same_is_kept_back(
+    root: Path, archive: StandInArchive
+) -> None:
+    import h5py
+
+    lab = configure(root, archive, videos=True)
+    with h5py.File(lab.layout.nwb / NWB, "r+") as file:
+        del file["general/subject/species"]
+        file["general/subject/species"] = "Homo sapiens"
     refused(lab, InputError, "Homo sapiens", "consent")
     assert archive.requests == []
-    publish(configure(root, archive, videos=False))
-    assert archive.paths == [NWB]
 
 
 def test_videos_are_encoded_for_browsers_when_asked_with_every_frame_in_its_place(
@@ -404,6 +410,40 @@ def test_without_a_dandiset_in_lab_yaml_the_message_shows_one(root: Path) -> Non
     refused(open_lab_folder(root), SettingsError, "there is no `dandi`", 'dandiset: "000123"')
 
 
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ('{dandiset: "123"}', "six digits"),
+        ('{dandiset: "000123", instance: dandi-sandbx}', 'Did you mean "dandi-sandbox"'),
+        ('{dandiset: "000123", instance: "https://archive.example.org"}', "key_env is missing"),
+        ('{dandiset: "000123", instance: "http://archive.example.org", key_env: KEY}', "expected https://"),
+        ('{dandiset: "000123", instance: "https://ann:secret@archive.example.org", key_env: KEY}', "does not belong"),
+        ('{dandiset: "000123", key_env: "0123-4567"}', "name of an environment variable"),
+        ('{dandiset: "000123", reencode: h265}', "reencode"),
+    ],
+)
+def test_a_wrong_setting_is_told_when_lab_yaml_is_read(tmp_path: Path, block: str, words: str) -> None:
+    (tmp_path / "lab.yaml").write_text(f"name: small\ndandi: {block}\n")
+    with pytest.raises(SettingsError, match=re.escape(words)) as caught:
+        open_lab_folder(tmp_path)
+    assert "ann:secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dandiset", ["000123", '"000123"', "123456"])
+def test_a_dandiset_is_its_six_digits_in_quotes_or_not(tmp_path: Path, dandiset: str) -> None:
+    (tmp_path / "lab.yaml").write_text(f"name: small\ndandi: {{dandiset: {dandiset}}}\n")
+    settings = dandi_settings(open_lab_folder(tmp_path))
+    assert settings.dandiset == dandiset.strip('"')
+    assert (settings.instance, settings.key_variable, settings.videos) == ("dandi", "DANDI_API_KEY", False)
+
+
+def test_the_variables_of_keys_are_those_that_dandi_itself_reads() -> None:
+    from dandi.consts import known_instances
+
+    for name, variable in KEY_VARIABLES.items():
+        assert variable == f"{known_instances[name].name.upper().replace('-', '_')}_API_KEY"
+
+
 # --- the key, the archive, the network
 
 
@@ -462,6 +502,11 @@ def test_an_archive_that_goes_on_failing_is_given_up_and_gone_on_with(lab: Lab, 
     assert published_manifest(lab, FIRST) is None
     archive.faults.clear()
     assert publish(lab)[1]
+
+
+def test_a_permission_of_the_storage_that_ended_is_not_taken_for_the_keys(lab: Lab, archive: StandInArchive) -> None:
+    archive.fail("PUT", "/storage/", status=403, times=100)
+    refused(lab, EnvironmentProblem, "The storage of the archive", "HTTP 403", NWB)
 
 
 @pytest.mark.parametrize("where", ["PUT", "POST"])
