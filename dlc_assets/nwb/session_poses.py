@@ -152,9 +152,7 @@ def _recording_poses(
         scorer=metadata.scorer or metadata.model,
         software_version=str(metadata.software.get("deeplabcut", "")) or None,
         skeleton=tuple((edge[0], edge[1]) for edge in metadata.skeleton),
-        confidence_definition=None
-        if made_by is None
-        else confidence_definition(read_pytorch_config(made_by.pytorch_config)),
+        confidence_definition=_confidence_of(made_by),
         labeled_frames=training_frames(lab, session, recording, made_by)
         if made_by is not None and lab.settings.nwb.training_frames
         else (),
@@ -183,6 +181,13 @@ def _version_of(lab: Lab, metadata: PoseMetadata) -> ModelVersion | None:
         return find_version(lab.layout, f"{metadata.model}@{metadata.version}")
     except DlcAssetsError:
         return None
+
+
+def _confidence_of(version: ModelVersion | None) -> str | None:
+    """Return what the likelihoods of *version* are, None where its configuration is not there to say it."""
+    if version is None or not version.pytorch_config.is_file():
+        return None
+    return confidence_definition(read_pytorch_config(version.pytorch_config))
 
 
 def _run_of(pose_file: Path) -> str:

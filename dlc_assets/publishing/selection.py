@@ -149,7 +149,8 @@ def _add_video(chosen: Selection, nwb: Path, place: PurePosixPath, video: PurePo
     source, target = nwb.parent / video, place.parent / video
     if video.is_absolute() or ".." in video.parts:
         chosen.problems.append(
-            f"{place} refers to the video {video}, which lies outside of the dandiset. Set nwb.videos in lab.yaml to link or copy, and export the session again."
+            f"{place} refers to the video {video}, which lies outside of the dandiset. Set nwb.videos in lab.yaml to "
+            "link or copy, and export the session again."
         )
         return
     if not source.is_file():
