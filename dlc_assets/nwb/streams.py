@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dlc_assets.nwb.description import TrackLike
 from dlc_assets.nwb.frame_times import FrameTimes, Timing
 
-# About 1 MiB of float32 positions a chunk: a viewer that shows a minute does not load an hour.
+# Half a MiB of float32 a chunk: a viewer that shows a minute does not load an hour.
 CHUNK_FRAMES = 131_072
 
 
@@ -65,7 +65,8 @@ def _streamed(blocks: Callable[[], Iterator[npt.NDArray[Any]]], shape: tuple[int
         def maxshape(self) -> tuple[int, ...]:
             return shape
 
-    chunks = (min(CHUNK_FRAMES, shape[0]), *shape[1:])
+    # x and y in chunks of their own: side by side, their highest bytes would compress less well
+    chunks = (min(CHUNK_FRAMES, shape[0]), *(1 for _ in shape[1:]))
     return H5DataIO(Blocks(), compression="gzip", shuffle=True, chunks=chunks)
 
 

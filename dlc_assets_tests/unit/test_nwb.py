@@ -553,7 +553,7 @@ def test_a_long_recording_is_written_in_chunks_and_comes_back(tmp_path: Path, to
     assert readback_findings(path, [long]) == []
     with opened(path) as nwbfile:
         snout = nwbfile.processing["behavior"]["PoseEstimation"]["snout"]
-        assert (snout.data.shape, snout.data.chunks) == ((frames, 2), (CHUNK_FRAMES, 2))
+        assert (snout.data.shape, snout.data.chunks) == ((frames, 2), (CHUNK_FRAMES, 1))
         assert (snout.confidence.shape, snout.confidence.chunks) == ((frames,), (CHUNK_FRAMES,))
 
 
