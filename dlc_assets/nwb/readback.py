@@ -18,12 +18,14 @@ from dlc_assets.nwb.validation import Finding
 
 def readback_findings(path: Path, recordings: Sequence[RecordingPoses]) -> list[Finding]:
     """Return where the file at *path* does not give back what *recordings* hold; none where it does."""
+    import h5py
     import ndx_pose  # noqa: F401  # its types' own methods are used below
     from pynwb import NWBHDF5IO
 
     kept = read_provenance(path)["recordings"]
     findings: list[Finding] = []
-    with NWBHDF5IO(path, "r") as io:
+    # no cache of chunks: nothing is read twice, and HDF5 would keep up to 8 MiB of every series until the end
+    with h5py.File(path, "r", rdcc_nbytes=0) as file, NWBHDF5IO(file=file, mode="r") as io:
         nwbfile = io.read()
         for recording in recordings:
             checked_clocks: set[int] = set()  # of series that share their time stamps, one is read
