@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/mypy
 
 # Each prints one JSON object; one that misses a target does not keep the others from running, but fails the whole.
-BENCHMARKS := poses inference parity memory sessions resume openfield discovery chaos ui
+BENCHMARKS := poses nwb inference parity memory sessions resume openfield discovery chaos ui
 bench: setup
 	@failed=; for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$name --json || failed="$$failed $$name"; \

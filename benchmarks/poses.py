@@ -100,7 +100,7 @@ def measure(folder: Path, poses: np.ndarray, repeats: int) -> dict[str, Any]:
     frames, count, _ = poses.shape
     bodyparts = [f"bodypart{number + 1}" for number in range(count)]
     wanted = bodyparts[count // 2]
-    metadata = _described(frames)
+    metadata = described(frames)
     file = PoseFile(folder / "top.parquet", metadata.model, metadata.version, metadata.session, metadata.recording)
     h5, float64 = folder / "top.h5", folder / "float64.h5"
     names, times = [("", bodypart) for bodypart in bodyparts], np.arange(frames) / _RATE
@@ -171,7 +171,8 @@ def _asked_for() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("rchar:")))
 
 
-def _described(frames: int) -> PoseMetadata:
+def described(frames: int) -> PoseMetadata:
+    """Return what the pose tables of benchmarks say of themselves: recording ``top``, *frames* frames at 30 a second."""
     return PoseMetadata(
         model="benchmark",
         version="1",
@@ -218,11 +219,11 @@ def measure_h5(folder: Path, path: Path) -> dict[str, Any]:
     poses = np.stack([[track.x, track.y, track.likelihood] for track in tracks]).transpose(2, 0, 1)
     frames = len(poses)
     ours, h5 = folder / "real.parquet", folder / "real.h5"
-    write_pose_table(ours, tracks, np.arange(frames) / _RATE, _described(frames))
+    write_pose_table(ours, tracks, np.arange(frames) / _RATE, described(frames))
     write_h5(h5, np.ascontiguousarray(poses), [track.bodypart for track in tracks])
     table = frames * (8 + 4 * 3 * len(tracks)) / 1e6  # what the h5's rows hold: HDF5 adds 70 kB to each file
     named = [Track(track.individual, track.bodypart, *np.empty((3, 1), np.float32)) for track in tracks]
-    write_pose_table(folder / "one-frame.parquet", named, np.zeros(1), _described(1))
+    write_pose_table(folder / "one-frame.parquet", named, np.zeros(1), described(1))
     rows = (ours.stat().st_size - (folder / "one-frame.parquet").stat().st_size) / 1e6
     return {
         "file": path.name,
@@ -244,7 +245,7 @@ def peak_of_writing(frames: int, bodyparts: int) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         names = [("", f"bodypart{number + 1}") for number in range(bodyparts)]
-        write_poses(Path(folder) / "top.parquet", names, blocks, np.arange(frames) / _RATE, _described(frames))
+        write_poses(Path(folder) / "top.parquet", names, blocks, np.arange(frames) / _RATE, described(frames))
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 1024
 

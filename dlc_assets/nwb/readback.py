@@ -18,18 +18,23 @@ from dlc_assets.nwb.validation import Finding
 
 def readback_findings(path: Path, recordings: Sequence[RecordingPoses]) -> list[Finding]:
     """Return where the file at *path* does not give back what *recordings* hold; none where it does."""
+    import h5py
     import ndx_pose  # noqa: F401  # its types' own methods are used below
     from pynwb import NWBHDF5IO
 
     kept = read_provenance(path)["recordings"]
     findings: list[Finding] = []
-    with NWBHDF5IO(path, "r") as io:
+    # no cache of chunks: nothing is read twice, and HDF5 would keep up to 8 MiB of every series until the end
+    with h5py.File(path, "r", rdcc_nbytes=0) as file, NWBHDF5IO(file=file, mode="r") as io:
         nwbfile = io.read()
         for recording in recordings:
             checked_clocks: set[int] = set()  # of series that share their time stamps, one is read
-            for entry in kept[recording.recording]["poses"]:
-                if entry["model"] != recording.model:
-                    continue
+            own = [entry for entry in kept[recording.recording]["poses"] if entry["model"] == recording.model]
+            if {entry["individual"] for entry in own} != set(recording.individuals):
+                findings.append(
+                    Finding("error", f"the poses of {recording.where} are not all there.", "equals_pose_table", "/")
+                )
+            for entry in own:
                 poses = nwbfile.processing["behavior"][entry["pose_estimation"]]
                 for track in recording.of(entry["individual"]):
                     series = poses[object_name(track.bodypart)]

@@ -557,6 +557,12 @@ def test_what_was_written_is_read_back_bit_for_bit(tmp_path: Path, top: Recordin
     assert "within 1 ns" in late.message
 
 
+def test_poses_that_are_not_in_the_file_are_missed(tmp_path: Path, top: RecordingPoses) -> None:
+    path = written(tmp_path, top)
+    [finding] = readback_findings(path, [replace(top, model="another")])
+    assert "are not all there" in finding.message
+
+
 @pytest.mark.parametrize(("dataset", "frame"), [("data", 17), ("confidence", 41)])
 def test_a_changed_value_is_found_by_its_frame(tmp_path: Path, top: RecordingPoses, dataset: str, frame: int) -> None:
     import h5py
@@ -582,7 +588,7 @@ def test_a_long_recording_is_written_in_chunks_and_comes_back(tmp_path: Path, to
     assert readback_findings(path, [long]) == []
     with opened(path) as nwbfile:
         snout = nwbfile.processing["behavior"]["PoseEstimation"]["snout"]
-        assert (snout.data.shape, snout.data.chunks) == ((frames, 2), (CHUNK_FRAMES, 2))
+        assert (snout.data.shape, snout.data.chunks) == ((frames, 2), (CHUNK_FRAMES, 1))
         assert (snout.confidence.shape, snout.confidence.chunks) == ((frames,), (CHUNK_FRAMES,))
 
 
