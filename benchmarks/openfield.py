@@ -38,6 +38,9 @@ LEAST_SHARE_SURE = 0.28
 
 _LAB = """\
 name: Open field
+institution: Published data
+experimenters: ["Published, Data"]
+timezone: UTC
 recordings:
   - {{root: recordings, template: "{{subject}}/{{session}}/{{camera}}.mp4"}}
 devices: {{top: {{description: camera above the arena}}}}
