@@ -125,27 +125,19 @@ def export_session(
             log(f"{session_key}: its NWB file is up to date")
             return existing, False
         described = described_session(lab, session, stated)
-        videos, kept_back = _videos_that_may_go(lab, session, described, overrides)
         recordings = recordings_to_write(lab, session, chosen.files, run_id)
-        planned = _planned_files(lab, session, described, recordings, videos, cohort)
+        told_apart = _told_apart(session, recordings)
+        videos, kept_back = _videos_that_may_go(lab, session, described, told_apart, overrides)
+        planned = _planned_files(lab, session, described, recordings, told_apart, videos, cohort)
         former = nwb_files(lab, existing) if existing is not None else []
         for file in planned:
             if file.path not in former:
                 check_place(file.path, file.session, file.extends)
-        findings: list[str] = []
-        for file in planned:
-            log(f"{session_key}: writing {file.path.name}")
-            if file.extends is None:
-                write_session_nwb(file.path, file.session, file.recordings, videos=videos)
-            else:
-                extend_session_nwb(file.path, file.extends, file.session, file.recordings, videos=videos)
-            found = [*check_nwb(file.path), *readback_findings(file.path, file.recordings)]
-            findings += [f"{one.severity}: {one.message} ({one.location})" for one in found]
+        findings = [finding for file in planned for finding in _written(file, videos, log)]
         paths = [file.path for file in planned]
         for gone in set(former) - set(paths):  # the same session under its former name
             gone.unlink(missing_ok=True)
             remove_unused_videos(gone, ())
-        covered = {recording.recording for recording in recordings}
         manifest.data_version = content_hash(
             {"inputs": manifest.inputs, "overrides": manifest.overrides, "tables": tables}
         )
@@ -155,31 +147,47 @@ def export_session(
             "files": files,
             "bytes": sum(path.stat().st_size for path in paths),
             "videos": videos,
-            "recordings": sorted(covered),
+            "recordings": sorted({recording.recording for recording in recordings}),
             "models": {model: found.details["version"] for model, found in chosen.manifests.items()},
             "tables": tables,
             **({"cohort": cohort.name} if cohort is not None else {}),
             "findings": findings,
         }
-        manifest.problems = [
-            *dict.fromkeys(
-                f"archives will ask for {what}"
-                for file in planned
-                if file.extends is None
-                for what in missing_metadata(file.session)
-            ),
-            *kept_back,
-            *(
-                f"{recording.recording} has no {'released poses' if cohort is None else 'poses in the cohort'} and is not in the file"
-                for recording in session.recordings
-                if recording.recording not in covered
-            ),
-            *(f"{name} could not be read: {why}" for name, why in session.failed.items()),
-        ]
+        manifest.problems = [*_missing(planned), *kept_back, *_left_out(session, recordings, cohort)]
         manifest_file = _manifest_file(lab, session_key, cohort)
         manifest_file.parent.mkdir(parents=True, exist_ok=True)
         manifest.write(manifest_file)
         return manifest, True
+
+
+def _written(file: PlannedFile, videos: Videos, log: Callable[[str], None]) -> list[str]:
+    """Write *file*, and return what is wrong with it, a line each."""
+    log(f"{file.session.identifier}: writing {file.path.name}")
+    if file.extends is None:
+        write_session_nwb(file.path, file.session, file.recordings, videos=videos)
+    else:
+        extend_session_nwb(file.path, file.extends, file.session, file.recordings, videos=videos)
+    found = [*check_nwb(file.path), *readback_findings(file.path, file.recordings)]
+    return [f"{one.severity}: {one.message} ({one.location})" for one in found]
+
+
+def _missing(planned: Sequence[PlannedFile]) -> list[str]:
+    """Say what archives will ask for; of a file that is extended, it is its own author's to say."""
+    asked = [what for file in planned if file.extends is None for what in missing_metadata(file.session)]
+    return [f"archives will ask for {what}" for what in dict.fromkeys(asked)]
+
+
+def _left_out(session: SessionInfo, recordings: Sequence[RecordingPoses], cohort: Cohort | None) -> list[str]:
+    covered = {recording.recording for recording in recordings}
+    poses = "released poses" if cohort is None else "poses in the cohort"
+    return [
+        *(
+            f"{recording.recording} has no {poses} and is not in the file"
+            for recording in session.recordings
+            if recording.recording not in covered
+        ),
+        *(f"{name} could not be read: {why}" for name, why in session.failed.items()),
+    ]
 
 
 @dataclass(frozen=True)
@@ -197,12 +205,12 @@ def _planned_files(
     session: SessionInfo,
     described: SessionDescription,
     recordings: Sequence[RecordingPoses],
+    told_apart: Mapping[str, str],
     videos: Videos,
     cohort: Cohort | None,
 ) -> list[PlannedFile]:
     folder = lab.layout.nwb if cohort is None else lab.layout.cohort_nwb(cohort.name)
     with_video = videos != "leave_out"
-    told_apart = _told_apart(session, recordings)
     if session.extend_nwb is not None:
         source = session.extend_nwb.resolve(lab.root)
         if told_apart:
@@ -263,11 +271,17 @@ def _of_individual(recording: RecordingPoses, individual: str) -> RecordingPoses
 
 
 def _videos_that_may_go(
-    lab: Lab, session: SessionInfo, described: SessionDescription, overrides: Mapping[str, Any]
+    lab: Lab,
+    session: SessionInfo,
+    described: SessionDescription,
+    told_apart: Mapping[str, str],
+    overrides: Mapping[str, Any],
 ) -> tuple[Videos, list[str]]:
-    """Return where the file's videos go, and why they are kept back if they are."""
+    """Return where the videos of the session's files go, and why they are kept back if they are."""
     videos = _videos(lab, overrides)
-    why = may_leave(session, described.subject.species if described.subject is not None else None)
+    species = [described.subject.species if described.subject is not None else None]
+    species += [lab.settings.subject(name).species for name in told_apart.values()]
+    why = next((why for one in species if (why := may_leave(session, one)) is not None), None)
     if why is None or videos == "leave_out":
         return videos, []
     return "leave_out", [f"videos are left out: {why}"]
