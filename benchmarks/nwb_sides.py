@@ -101,6 +101,7 @@ def _recording(table: Path) -> RecordingPoses:
         tracks=opened.streams(),
         scorer=stated.scorer or stated.model,
         model=stated.model,
+        data_version=stated.data_version,
     )
 
 

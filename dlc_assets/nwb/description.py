@@ -173,6 +173,8 @@ class RecordingPoses:
         (x1, x2, y1, y2) in px if the network saw only that part; positions are in the full frame regardless.
     labeled_frames
         Frames of this recording that the model learned from.
+    data_version
+        The hash of the table that tracks and times come from, where it is known: they are then not read to tell one file from another.
     provenance
         Anything JSON can hold (model, version, video hashes, settings); `read_provenance` gives it back. What stands under ``runs`` says
         who made it, and decides nothing.
@@ -196,6 +198,7 @@ class RecordingPoses:
     confidence_definition: str | None = None
     crop: tuple[int, int, int, int] | None = None
     labeled_frames: Sequence[LabeledFrame] = ()
+    data_version: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -290,14 +293,16 @@ def _hashable_recording(recording: RecordingPoses) -> dict[str, Any]:
     values = _field_values(recording)
     values["provenance"] = {name: value for name, value in recording.provenance.items() if name != "runs"}
     values["video_files"] = [path.name for path in recording.video_files]
-    values["times"] = _digest(FrameTimes.of(recording.times).blocks(), "<f8")
     values["labeled_frames"] = [
         [labeled.frame, labeled.annotator, labeled.bodyparts, _digest([labeled.xy], "<f8")]
         for labeled in recording.labeled_frames
     ]
-    values["tracks"] = [
-        [track.individual, track.bodypart, *_digests_of_rows(track.blocks())] for track in recording.tracks
-    ]
+    values["times"], values["tracks"] = None, [[track.individual, track.bodypart] for track in recording.tracks]
+    if not recording.data_version:
+        values["times"] = _digest(FrameTimes.of(recording.times).blocks(), "<f8")
+        values["tracks"] = [
+            [track.individual, track.bodypart, *_digests_of_rows(track.blocks())] for track in recording.tracks
+        ]
     return values
 
 

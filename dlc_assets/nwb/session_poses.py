@@ -157,6 +157,7 @@ def _recording_poses(
         if made_by is not None and lab.settings.nwb.training_frames
         else (),
         crop=None if metadata.crop is None else (*metadata.crop["x"], *metadata.crop["y"]),
+        data_version=metadata.data_version,
         provenance={
             "model": metadata.model,
             "version": metadata.version,

@@ -800,6 +800,8 @@ def test_the_content_hash_follows_the_content(top: RecordingPoses, tiny_video: P
     ]
     hashes = {nwb_content_hash(session, [recording]) for session, recording in changed}
     assert len(hashes | {made}) == len(changed) + 1
+    stated = {nwb_content_hash(SESSION, [replace(top, data_version=version)]) for version in "ab"}
+    assert len(stated | hashes | {made}) == len(changed) + 3
     moved = replace(top, video_files=(Path("/elsewhere") / tiny_video.name,))
     assert nwb_content_hash(SESSION, [moved]) == made
 
