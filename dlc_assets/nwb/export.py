@@ -166,7 +166,7 @@ def _written(file: PlannedFile, videos: Videos, log: Callable[[str], None]) -> l
     if file.extends is None:
         write_session_nwb(file.path, file.session, file.recordings, videos=videos)
     else:
-        extend_session_nwb(file.path, file.extends, file.session, file.recordings, videos=videos)
+        extend_session_nwb(file.path, file.extends, file.session, file.recordings, videos=videos, log=log)
     found = [*check_nwb(file.path), *readback_findings(file.path, file.recordings)]
     return [f"{one.severity}: {one.message} ({one.location})" for one in found]
 

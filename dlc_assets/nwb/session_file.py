@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.lab.files import atomic_path
+from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.nwb.contents import Added, Videos, add_poses
 from dlc_assets.nwb.description import (
     RecordingPoses,
@@ -32,6 +32,8 @@ from dlc_assets.nwb.video_files import place_videos, remove_unused_videos
 
 if TYPE_CHECKING:
     import pynwb
+
+_COPIED_AT_ONCE = 1 << 24
 
 
 def write_session_nwb(
@@ -75,6 +77,7 @@ def extend_session_nwb(
     recordings: Sequence[RecordingPoses],
     *,
     videos: Videos = "link",
+    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write to *path* in one step a copy of the NWB file *source* with the poses added; *source* itself stays as it is.
 
@@ -98,7 +101,7 @@ def extend_session_nwb(
     check_path(path, path_of_extended(source, session, with_video=videos != "leave_out"), f"{source}, extended")
     checked = checked_recordings(recordings, with_video=videos != "leave_out")
     with atomic_path(path) as partial:
-        shutil.copyfile(source, partial)
+        _copy(source, partial, log)
         with NWBHDF5IO(partial, "r+") as io:
             nwbfile = io.read()
             added = add_poses(nwbfile, path, checked, videos=videos, identifier=session.identifier)
@@ -112,6 +115,18 @@ def extend_session_nwb(
         _place(path, added, videos)
         place_videos(path, external_videos_of(source), "link")
     remove_unused_videos(path, added.videos)
+
+
+def _copy(source: Path, target: Path, log: Callable[[str], None]) -> None:
+    """Copy a file that may be of a hundred gigabytes, saying how far it is."""
+    total = source.stat().st_size
+    progress = LoggedProgress(log, f"copying {source.name}", "MB")
+    done = 0
+    with source.open("rb") as read, target.open("wb") as written:
+        while block := read.read(_COPIED_AT_ONCE):
+            written.write(block)
+            done += len(block)
+            progress(round(done / 1e6, 1), round(total / 1e6, 1))
 
 
 def _place(path: Path, added: Added, videos: Videos) -> None:
