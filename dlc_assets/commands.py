@@ -363,7 +363,7 @@ def publish_sessions(
     elif sessions:
         log(f"{len(sessions)} {'session is' if len(sessions) == 1 else 'sessions are'} published as they are")
     add_keys(instance, SESSION, wanted)
-    config = {"cohort": name, "replace": replace, "recompute": recompute}
+    config = {"publish": True, "cohort": name, "replace": replace, "recompute": recompute}
     ops = {"dandi_asset": {key: value for key, value in config.items() if value}}
     ranges = contiguous_ranges(wanted, instance.get_dynamic_partitions(SESSION), PUBLISHED_PER_RUN)
     outcomes = [execute_here(lab, instance, "publish", tags=keys.tags, ops=ops, log=log) for keys in ranges]

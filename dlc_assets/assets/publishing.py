@@ -10,6 +10,7 @@ from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.reporting import Made, failing_clearly, make_partitions
 from dlc_assets.checks import outcomes
 from dlc_assets.lab.cohorts import find_cohort
+from dlc_assets.lab.errors import SettingsError
 from dlc_assets.partitions import sessions
 from dlc_assets.publishing.archive import check_access
 from dlc_assets.publishing.publish import is_published, publish_session, publishing_inputs
@@ -23,6 +24,10 @@ SESSIONS_PER_RUN = 20
 class PublishConfig(dg.Config):
     """What one run publishes."""
 
+    publish: bool = Field(
+        False,
+        description="say true to upload: so nothing leaves the lab by a click on Materialize all, or a backfill of everything",
+    )
     cohort: str | None = Field(
         None, description="publish the files of this frozen cohort, with the poses that it was frozen with"
     )
@@ -49,6 +54,11 @@ def dandi_asset(
     """The session's NWB files in the DANDI archive, and its videos where lab.yaml says so: validated, and uploaded once."""
     opened = lab.open()
     with failing_clearly():
+        if not config.publish:
+            raise SettingsError(
+                "nothing was uploaded: publishing is asked for by name. Run `dlc-assets publish`, or materialize dandi_asset with "
+                "ops: {dandi_asset: {config: {publish: true}}} in the run's configuration (Open launchpad)."
+            )
         settings = dandi_settings(opened)
         cohort = None if config.cohort is None else find_cohort(opened.layout, config.cohort)
         if config.recompute or not all(is_published(opened, key, config.cohort) for key in context.partition_keys):

@@ -127,6 +127,6 @@ def read_session_metadata(path: Path) -> SessionMetadata:
     return _read(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=1_000)
 def _read(path: Path, _size: int, _mtime_ns: int) -> SessionMetadata:
     return read_settings(path, SessionMetadata)

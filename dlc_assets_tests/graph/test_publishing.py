@@ -48,10 +48,22 @@ def exported(small: Graph, archive: StandInArchive) -> Graph:
     return small
 
 
+def published(graph: Graph, sessions: str | list[str]) -> dg.ExecuteInProcessResult:
+    return graph.run("publish", sessions, ops={"dandi_asset": {"publish": True}})
+
+
+def test_nothing_leaves_the_lab_by_a_click_on_everything(exported: Graph, archive: StandInArchive) -> None:
+    result = exported.run("publish", FIRST)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "nothing was uploaded" in (failure.step_failure_data.user_failure_data.description or "")
+    assert archive.requests == []
+
+
 def test_a_published_session_shows_where_it_is_and_stays_as_long_as_nothing_changes(
     exported: Graph, archive: StandInArchive
 ) -> None:
-    result = exported.run("publish", [FIRST, SECOND])
+    result = published(exported, [FIRST, SECOND])
     assert result.success
     assert archive.paths == PATHS
     shown = exported.materialization("dandi_asset", FIRST)
@@ -65,12 +77,12 @@ def test_a_published_session_shows_where_it_is_and_stays_as_long_as_nothing_chan
     assert checks["published_current", FIRST].passed
     assert not checks["published_complete", FIRST].passed  # its video stays in the lab
     writes = list(archive.writes)
-    assert exported.run("publish", [FIRST, SECOND]).success
+    assert published(exported, [FIRST, SECOND]).success
     assert archive.writes == writes
 
 
 def test_no_sensor_asks_for_publishing_but_what_is_behind_can_be_seen(exported: Graph, archive: StandInArchive) -> None:
-    assert exported.run("publish", FIRST).success
+    assert published(exported, FIRST).success
     (product,) = lab_state(exported.lab).of("dandi_asset")
     assert (product.key, product.state, product.wanted) == (FIRST, "up to date", False)
     path = exported.lab.layout.pose_manifest("walker", "0123456789ab", FIRST)
@@ -84,7 +96,7 @@ def test_no_sensor_asks_for_publishing_but_what_is_behind_can_be_seen(exported: 
     for sensor in exported.defs.sensors or ():
         if sensor.name in {"export", "analysis", "catalog"}:
             assert all(job != "publish" for job, _ in exported.asked(sensor.name))
-    result = exported.run("publish", FIRST)
+    result = published(exported, FIRST)
     assert result.success
     (product,) = lab_state(exported.lab).of("dandi_asset")
     assert product.state == "up to date"
@@ -93,7 +105,7 @@ def test_no_sensor_asks_for_publishing_but_what_is_behind_can_be_seen(exported: 
 def test_the_check_says_which_sessions_are_no_longer_what_was_published(
     exported: Graph, archive: StandInArchive
 ) -> None:
-    assert exported.run("publish", FIRST).success
+    assert published(exported, FIRST).success
     path = exported.lab.layout.nwb_manifest(FIRST)
     write_json(path, {**read_json(path), "data_version": "other"})
     result = exported.run_check(dg.AssetCheckKey(dg.AssetKey("dandi_asset"), "published_current"), FIRST)
@@ -106,7 +118,7 @@ def test_a_refused_key_fails_the_run_before_any_session_and_says_which_key(
     exported: Graph, archive: StandInArchive
 ) -> None:
     archive.key = "another"
-    result = exported.run("publish", [FIRST, SECOND])
+    result = published(exported, [FIRST, SECOND])
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert VARIABLE in (failure.step_failure_data.user_failure_data.description or "")
@@ -117,7 +129,7 @@ def test_a_refused_key_fails_the_run_before_any_session_and_says_which_key(
 def test_one_session_that_cannot_be_published_does_not_keep_back_the_others(
     exported: Graph, archive: StandInArchive
 ) -> None:
-    result = exported.run("publish", SESSIONS)
+    result = published(exported, SESSIONS)
     assert not result.success
     assert archive.paths == PATHS
     (product,) = [p for p in lab_state(exported.lab).of("dandi_asset") if p.key == SESSIONS[2]]
@@ -126,14 +138,14 @@ def test_one_session_that_cannot_be_published_does_not_keep_back_the_others(
 
 
 def test_another_instance_is_told_of_what_was_published(exported: Graph, archive: StandInArchive) -> None:
-    assert exported.run("publish", FIRST).success
+    assert published(exported, FIRST).success
     with dg.DagsterInstance.ephemeral() as other:
         report_known_outputs(other, exported.lab, lambda _: None)
         assert other.get_materialized_partitions(dg.AssetKey("dandi_asset")) == {FIRST}
 
 
 def test_a_session_that_is_removed_takes_its_record_along(exported: Graph, archive: StandInArchive) -> None:
-    assert exported.run("publish", FIRST).success
+    assert published(exported, FIRST).success
     lab = exported.lab
     record_file = lab.layout.published_manifest(archive.url, DANDISET, FIRST)
     files = files_of_session(lab, FIRST)
