@@ -114,7 +114,7 @@ def test_every_check_has_an_answer_for_every_partition(demo: Graph) -> None:
     partitions = {"training_dataset": ["walker"], "pose_table": [key for _, key in POSES]}
     for check in graph.asset_check_keys:
         asset = check.asset_key.to_user_string()
-        if asset == "catalog":
+        if asset in {"catalog", "dandi_asset"}:  # not partitioned; published by nobody here
             continue
         infos = demo.instance.event_log_storage.get_asset_check_partition_info([check])
         answered = {info.partition_key for info in infos if str(info.latest_execution_status.value) == "SUCCEEDED"}
