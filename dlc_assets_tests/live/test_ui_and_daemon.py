@@ -26,6 +26,7 @@ _ASSETS = {
     "session_recordings",
     "pose_table",
     "nwb_file",
+    "dandi_asset",
     "catalog",
 }
 
