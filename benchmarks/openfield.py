@@ -44,7 +44,8 @@ timezone: UTC
 recordings:
   - {{root: recordings, template: "{{subject}}/{{session}}/{{camera}}.mp4"}}
 devices: {{top: {{description: camera above the arena}}}}
-subjects: {{m3: {{species: Mus musculus, date_of_birth: 2018-08-01}}}}  # NWB wants one; the true one is not published
+# NWB wants a day of birth; the true one is not published.
+subjects: {{m3: {{species: Mus musculus, date_of_birth: 2018-08-01, description: a mouse of the open-field data}}}}
 projects: {{openfield: {project}}}
 release:
   - {{devices: [top], model: openfield}}
