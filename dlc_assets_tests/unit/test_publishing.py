@@ -17,12 +17,13 @@ import pytest
 from dlc_assets.inference.freezing import freeze
 from dlc_assets.lab.cohorts import Cohort, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, EnvironmentProblem, InputError, NotFoundError, SettingsError
-from dlc_assets.lab.files import sha256_file
+from dlc_assets.lab.files import read_json, sha256_file, write_json
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.lab.settings import KEY_VARIABLES
 from dlc_assets.nwb.export import export_session, nwb_files, nwb_manifest
 from dlc_assets.publishing.archive import RefusedError, connected, validation_errors
+from dlc_assets.publishing.preview import preview
 from dlc_assets.publishing.publish import publish_session, published_manifest
 from dlc_assets.publishing.selection import dandi_settings, select
 from dlc_assets_tests.archive import DANDISET, KEY, StandInArchive, stand_in_archive
@@ -603,27 +604,64 @@ def test_a_cohorts_file_is_published_though_the_session_has_gone_on(
     assert archive.content(NWB) == (lab.layout.nwb / NWB).read_bytes()
 
 
-# --- a real archive
+# --- any archive: the stand-in, and a real one that the environment names
+
+_REAL = ("DLC_ASSETS_TEST_DANDI_URL", "DLC_ASSETS_TEST_DANDI_KEY", "DLC_ASSETS_TEST_DANDI_DANDISET")
 
 
-def test_a_real_archive_takes_a_session_once(exported_files: Path, tmp_path: Path) -> None:
-    """The same story on the archive that the environment names; it leaves a session of the subject m01 in its dandiset."""
-    names = ("DLC_ASSETS_TEST_DANDI_URL", "DLC_ASSETS_TEST_DANDI_KEY", "DLC_ASSETS_TEST_DANDI_DANDISET")
-    url, _, dandiset = values = [os.environ.get(name) for name in names]
-    if not all(values):
-        pytest.skip(f"no archive to publish to: set {', '.join(names)}")
+@pytest.fixture(params=["stand-in", "real"])
+def anywhere(request: pytest.FixtureRequest, exported_files: Path, tmp_path: Path) -> Lab:
+    """A copy of the lab whose lab.yaml names an archive; a real one is left with a session of the subject m01 in its dandiset."""
+    if request.param == "stand-in":
+        archive = request.getfixturevalue("archive")
+        block = {"instance": archive.url, "dandiset": DANDISET, "key_env": KEY_VARIABLE}
+    else:
+        url, _, dandiset = values = [os.environ.get(name) for name in _REAL]
+        if not all(values):
+            pytest.skip(f"no archive to publish to: set {', '.join(_REAL)}")
+        block = {"instance": url, "dandiset": dandiset, "key_env": _REAL[1]}
     root = tmp_path / "lab"
     shutil.copytree(exported_files, root, symlinks=True)
-    block = {"instance": url, "dandiset": dandiset, "key_env": names[1], "videos": True}
     with (root / "lab.yaml").open("a") as file:
-        file.write(f"dandi: {json.dumps(block)}\n")
-    lab = open_lab_folder(root)
-    manifest, _ = publish(lab, replace=True)
+        file.write(f"dandi: {json.dumps({**block, 'videos': True})}\n")
+    return open_lab_folder(root)
+
+
+def there_as_published(lab: Lab, manifest: Manifest) -> bool:
+    """Say whether the archive has each asset under its id, with its digest."""
     with connected(dandi_settings(lab)) as archive:
-        for asset in manifest.details["assets"]:
-            there = archive.asset_at(asset["path"])
-            assert there is not None
-            assert there.asset.identifier == asset["asset_id"]
-            assert there.digest == asset["digest"]
-    again, _ = publish(lab, recompute=True)
+        there = [archive.asset_at(asset["path"]) for asset in manifest.details["assets"]]
+    return [(one.asset.identifier, one.digest) for one in there if one is not None] == [
+        (asset["asset_id"], asset["digest"]) for asset in manifest.details["assets"]
+    ]
+
+
+def test_an_archive_takes_a_session_once(anywhere: Lab) -> None:
+    manifest, _ = publish(anywhere, replace=True)
+    assert len(manifest.details["assets"]) == 2
+    assert there_as_published(anywhere, manifest)
+    again, _ = publish(anywhere, recompute=True)
     assert not any(asset["uploaded"] for asset in again.details["assets"])
+    assert {row["state"] for row in preview(anywhere, [FIRST], None, replace=False).rows} == {"published"}
+
+
+def test_an_archive_takes_a_file_that_has_changed_in_the_place_of_the_former(anywhere: Lab) -> None:
+    publish(anywhere, replace=True)
+    path = anywhere.layout.pose_manifest("walker", "0123456789ab", FIRST)
+    write_json(path, {**read_json(path), "data_version": "other poses"})
+    export(anywhere, FIRST)
+    manifest, _ = publish(anywhere)
+    assert [asset["uploaded"] for asset in manifest.details["assets"]] == [False, True]  # the video; the NWB file
+    assert there_as_published(anywhere, manifest)
+
+
+def test_an_archive_refuses_a_wrong_key_and_has_no_other_dandiset(
+    anywhere: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dandi_settings(anywhere)
+    elsewhere = settings.model_copy(update={"dandiset": "999999"})
+    with pytest.raises(NotFoundError, match="999999"), connected(elsewhere):
+        pass
+    monkeypatch.setenv(settings.key_variable, "0" * 40)
+    with pytest.raises(RefusedError, match=settings.key_variable), connected(settings):
+        pass
