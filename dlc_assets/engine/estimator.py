@@ -118,6 +118,7 @@ class Estimator:
         """
         why = self.why_not_fast or why_not_shape(self._config, shape)
         if why:
+            self._runner.forget()
             return PoseStream(self._runner, "deeplabcut", why)
         if self._fast is None:
             self._fast = self._fast_network()

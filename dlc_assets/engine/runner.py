@@ -81,6 +81,19 @@ class RunnerNetwork:
         """The `PoseModel` with its weights."""
         return self._runner.model
 
+    def forget(self) -> None:
+        """Begin another recording: dynamic cropping looks at the whole picture again, not where the animal of the last one was."""
+        if self._dynamic is not None and self._runner is not None:
+            self._runner.dynamic = self._cropper()
+
+    def _cropper(self) -> Any:
+        """Return DeepLabCut's dynamic cropper, which has seen nothing yet; None where it is off."""
+        if self._dynamic is None:
+            return None
+        from deeplabcut.pose_estimation_pytorch.runners.dynamic_cropping import DynamicCropper
+
+        return DynamicCropper(self._dynamic.threshold, self._dynamic.margin)
+
     @property
     def group(self) -> int:
         """Pictures that one batch given to `run` should have."""
@@ -145,9 +158,8 @@ class RunnerNetwork:
     def _loaded(self) -> Any:
         with chatter_logged():
             from deeplabcut.pose_estimation_pytorch.apis.utils import get_pose_inference_runner
-            from deeplabcut.pose_estimation_pytorch.runners.dynamic_cropping import DynamicCropper
 
-            dynamic = DynamicCropper(self._dynamic.threshold, self._dynamic.margin) if self._dynamic else None
+            dynamic = self._cropper()
             with self._saying_what_does_not_fit("network", self._snapshot):
                 return get_pose_inference_runner(
                     model_config=self._config_file,

@@ -36,7 +36,8 @@ from dlc_assets.training.models import ModelVersion, find_version
 if TYPE_CHECKING:
     from dlc_assets.engine.estimator import Estimator, PoseStream, Precision
 
-_DYNAMIC = re.compile(r"threshold (\S+), margin (\d+) px")  # what `_described` says
+# What `_described` says. Tables that do not say the last of it may have begun where the animal of another recording was: they are behind.
+_DYNAMIC = re.compile(r"threshold (\S+), margin (\d+) px(?:, each recording by itself)?")
 
 
 class Estimators:
@@ -146,7 +147,9 @@ def _described(dynamic: DynamicCropping | None) -> dict[str, str]:
     """Return dynamic cropping as an input of pose tables, where it is on."""
     if dynamic is None:
         return {}
-    return {"dynamic cropping": f"threshold {dynamic.threshold:g}, margin {dynamic.margin} px"}
+    return {
+        "dynamic cropping": f"threshold {dynamic.threshold:g}, margin {dynamic.margin} px, each recording by itself"
+    }
 
 
 def dynamic_cropping_of(manifest: Manifest) -> DynamicCropping | None:

@@ -544,6 +544,8 @@ def test_dynamic_cropping_is_deeplabcuts_own(trained: Trained, video: Path, tmp_
     )
     theirs = analyzed(trained, video, tmp_path / "dynamic", None, dynamic=(True, 0.001, 20))
     np.testing.assert_array_equal(estimator.estimate_video(video), theirs)
+    estimator.estimate_video(video, crop=(20, 120, 8, 90))  # another recording, of another size
+    np.testing.assert_array_equal(estimator.estimate_video(video), theirs)  # begins where no animal was seen yet
     assert not estimator.resumable
     assert estimator.for_pictures((HEIGHT, WIDTH)).why == "dynamic cropping is on"
 
