@@ -149,8 +149,8 @@ def _pictures(lab: Lab, manifest: Manifest) -> dict[str, Any]:
     if not raw.exists():
         return {}
     spans = [
-        Span(name, *_span(PoseTableFile.open(raw), PoseTableFile.open(first.path), name, *row["spans"][name]))
-        for name in list(row["spans"])[:MOST_TRACKS]
+        _span(PoseTableFile.open(raw), PoseTableFile.open(first.path), name, span)
+        for name, span in list(row["spans"].items())[:MOST_TRACKS]
     ]
     info, _ = need_session_info(lab.layout, details["session"])
     recording = info.recording(first.recording)
@@ -161,10 +161,15 @@ def _pictures(lab: Lab, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _span(raw: PoseTableFile, filtered: PoseTableFile, name: str, first: int, last: int) -> tuple[Any, ...]:
-    """Return times and the track called *name* before and after, from its frame *first* up to, not including, *last*."""
-    cut = [table.stretch(_named(table, name), first, last) for table in (raw, filtered)]
-    return cut[0][0], cut[0][1], cut[1][1]
+def _span(raw: PoseTableFile, filtered: PoseTableFile, name: str, where: dict[str, Any]) -> Span:
+    """Return the track called *name* before and after, in the frames that its manifest names."""
+    first, last = where["frames"]
+    times, before = raw.stretch(_named(raw, name), first, last)
+    _, after = filtered.stretch(_named(filtered, name), first, last)
+    filled = np.zeros(len(times), dtype=bool)
+    for start, stop in where["filled"]:
+        filled[start - first : stop - first] = True
+    return Span(name, times, before, after, filled)
 
 
 def _named(table: PoseTableFile, name: str) -> tuple[str, str]:

@@ -22,12 +22,13 @@ _ROOM = 0.6  # of the range of what is left, above and below it; what was remove
 
 @dataclass(frozen=True)
 class Span:
-    """One track over the same frames before and after, at *times* ((frames,), s)."""
+    """One track over the same frames before and after, at *times* ((frames,), s); *filled*, (frames,) bool: points that were filled in."""
 
     name: str
     times: np.ndarray
     before: Track
     after: Track
+    filled: np.ndarray
 
 
 def spans_figure(spans: Sequence[Span]) -> Figure:
@@ -73,8 +74,9 @@ def _draw(axis: Axes, span: Span, column: str) -> None:
     kept = after[there] if there.any() else before[was]
     room = max(_ROOM * float(np.ptp(kept)), 8.0)
     low, high = float(kept.min()) - room, float(kept.max()) + room
-    removed, filled = was & ~there, ~was & there
-    axis.plot(span.times[was & there], before[was & there], "o", ms=2.6, color=_BEFORE, mew=0)
+    filled = span.filled & there
+    removed, kept_on = was & (~there | filled), was & there & ~filled
+    axis.plot(span.times[kept_on], before[kept_on], "o", ms=2.6, color=_BEFORE, mew=0)
     axis.plot(span.times, np.where(there, after, np.nan), "-", lw=1.2, color=_AFTER)
     axis.plot(span.times[filled], after[filled], "o", ms=3.2, color=_FILLED, mew=0)
     inside = removed & (before >= low) & (before <= high)

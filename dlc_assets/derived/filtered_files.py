@@ -35,7 +35,8 @@ class FilteredFile:
     points
         By name of the track, the share of frames with a point before and after.
     spans
-        By name of the track, first and last (left out) frame of where its points change most: `SPAN_FRAMES` at most.
+        By name of the track, where its points change most: ``frames``, the first and the last (left out) of `SPAN_FRAMES` at most, and
+        ``filled``, the same of each sequence of points in it that were filled in.
     problems
         In sentences.
     """
@@ -44,7 +45,7 @@ class FilteredFile:
     rows: int
     data_version: str
     points: dict[str, dict[str, float]]
-    spans: dict[str, list[int]]
+    spans: dict[str, dict[str, Any]]
     problems: list[str]
 
     @property
@@ -72,7 +73,7 @@ def filter_file(source: Path, target: Path, steps: Steps, rig: FilterRig) -> Fil
     names = [(stream.individual, stream.bodypart) for stream in streams]
     filters = RecordingFilter(steps, clock, rig, table.metadata.pcutoff)
     done: list[FilteredTrack] = []
-    spans: dict[str, list[int]] = {}
+    spans: dict[str, dict[str, Any]] = {}
     target.parent.mkdir(parents=True, exist_ok=True)
     with _kept((len(streams), 3, frames), target.parent) as values:
         for place, stream in enumerate(streams):
@@ -81,10 +82,16 @@ def filter_file(source: Path, target: Path, steps: Steps, rig: FilterRig) -> Fil
             after = filtered.track
             values[place] = after.x, after.y, after.likelihood
             first = _most_changed(track, after)
-            spans[track_name(*names[place])] = [first, min(first + SPAN_FRAMES, frames)]
+            span = slice(first, min(first + SPAN_FRAMES, frames))
+            spans[track_name(*names[place])] = {
+                "frames": [span.start, span.stop],
+                "filled": _sequences(filtered.made_up[span], first),
+            }
             # What is kept of a track from here on are its counts.
             nothing = after.x[:0]
-            done.append(replace(filtered, track=replace(after, x=nothing, y=nothing, likelihood=nothing)))
+            done.append(
+                replace(filtered, track=replace(after, x=nothing, y=nothing, likelihood=nothing), made_up=nothing)
+            )
         metadata = replace(
             table.metadata,
             origin=f"{table.metadata.origin}; filtered",
@@ -127,6 +134,12 @@ def _kept(shape: tuple[int, int, int], folder: Path) -> Iterator[np.ndarray]:
         return
     with tempfile.TemporaryFile(dir=folder) as file:
         yield np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+
+def _sequences(marked: np.ndarray, first: int) -> list[list[int]]:
+    """Return first and last (left out) place of each sequence of True, counted from *first*."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
+    return (edges.reshape(-1, 2) + first).tolist()
 
 
 def _most_changed(before: Track, after: Track) -> int:

@@ -31,9 +31,13 @@ class StepCount:
 
 @dataclass(frozen=True)
 class FilteredTrack:
-    """A track after all steps, with what each of them did; None of a step that is not for this body part, or cannot be applied."""
+    """A track after all steps, with what each of them did; None of a step that is not for this body part, or cannot be applied.
+
+    *made_up* says of each frame, (frames,) bool, whether its point was filled in, in the place of none or of one that was removed.
+    """
 
     track: Track
+    made_up: np.ndarray
     counts: tuple[StepCount | None, ...]
     points_before: int
     points_after: int
@@ -79,16 +83,19 @@ class RecordingFilter:
         raw[~filter_steps.present(raw)] = np.nan
         xy = raw
         counts: list[StepCount | None] = []
+        made_up = np.zeros(len(raw), dtype=bool)
         for step in self.steps:
             if not step.applies_to(track.bodypart) or self._why_not(step) is not None:
                 counts.append(None)
                 continue
             done = self._step(step, xy, track.likelihood)
             counts.append(_counted(xy, done))
+            made_up |= ~filter_steps.present(xy)
             xy = done.xy
+            made_up &= filter_steps.present(xy)
         x, y = (np.ascontiguousarray(column, dtype=np.float32) for column in xy.T)
         points = (int(np.count_nonzero(filter_steps.present(of))) for of in (raw, xy))
-        return FilteredTrack(replace(track, x=x, y=y), tuple(counts), *points)
+        return FilteredTrack(replace(track, x=x, y=y), made_up, tuple(counts), *points)
 
     def _step(self, step: FilterStep, xy: np.ndarray, likelihood: np.ndarray) -> Smoothed:
         if step.step == "median":
