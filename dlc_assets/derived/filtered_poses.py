@@ -16,7 +16,7 @@ from dlc_assets.inference.frozen_poses import frozen_manifest
 from dlc_assets.lab.cohorts import Cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError
 from dlc_assets.lab.files import content_hash
-from dlc_assets.lab.filter_settings import ALGORITHM, Steps, filters_hash
+from dlc_assets.lab.filter_settings import ALGORITHM, Steps, filters_hash, steps_from
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.poses.selection import PoseFile
@@ -181,7 +181,7 @@ def filtered_manifests(lab: Lab, poses: Sequence[Manifest]) -> list[Manifest]:
 
 def _words(manifests: Sequence[Manifest], way: str) -> str:
     steps = next(manifest for manifest in manifests if manifest.inputs["filters"] == way).details["filters"]
-    return " > ".join(" ".join(str(value) for value in step.values()) for step in steps)
+    return ", ".join(step.words for step in steps_from(steps))
 
 
 def _some(names: Sequence[str]) -> str:
