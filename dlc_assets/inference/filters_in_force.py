@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlc_assets.lab.cohorts import Cohort
-from dlc_assets.lab.errors import NotFoundError
+from dlc_assets.lab.errors import NotFoundError, SettingsError
 from dlc_assets.lab.filter_settings import ALGORITHM, Steps, filters_hash, steps_from
 from dlc_assets.lab.lab import Lab
 from dlc_assets.recordings.filter_rigs import FilterRig, filter_rigs
@@ -16,15 +16,30 @@ from dlc_assets.recordings.info import need_session_info
 
 @dataclass(frozen=True)
 class FrozenFilters:
-    """What a cohort's record says of filters; *rigs* by session, model and recording, where a step needs one."""
+    """What a cohort's record says of filters; *rigs* by session, model and recording, where a step needs one.
+
+    *unknown* says by session why a rig that a step needs was not known.
+    """
 
     steps: Steps
     hash: str
     algorithm: int
     rigs: Mapping[str, Mapping[str, Mapping[str, FilterRig]]]
+    unknown: Mapping[str, str]
 
     def rigs_of(self, session: str, model: str) -> Mapping[str, FilterRig]:
-        """Return the rigs of one pose table, by recording; none where no step needs one."""
+        """Return the rigs of one pose table, by recording; none where no step needs one.
+
+        Raises
+        ------
+        NotFoundError
+            It was not known when the cohort was frozen.
+        """
+        if session in self.unknown:
+            raise NotFoundError(
+                f"{session}: what its filters need of the rig was not known when the cohort was frozen ({self.unknown[session]}). "
+                "Read it without filtered=True, or freeze it again under another name."
+            )
         return self.rigs.get(session, {}).get(model, {})
 
 
@@ -36,21 +51,25 @@ def filters_to_freeze(lab: Lab, recordings: Mapping[str, Mapping[str, list[str]]
     recordings
         session -> model -> all recordings of the pose table.
 
-    Raises
-    ------
-    SettingsError
-        A step needs a setup that depends on the day, and that of a session is not known.
+    Returns
+    -------
+    dict
+        As in `Cohort`. Of a session whose setup is not known, ``unknown`` says why: it is frozen all the same, without filtered poses.
     """
     steps = lab.settings.filters
     if steps is None:
-        return {"steps": None, "hash": filters_hash(None), "algorithm": ALGORITHM, "rigs": {}}
+        return {"steps": None, "hash": filters_hash(None), "algorithm": ALGORITHM, "rigs": {}, "unknown": {}}
     rigs: dict[str, dict[str, Any]] = {}
+    unknown: dict[str, str] = {}
     for session, of_model in recordings.items():
         info, _ = need_session_info(lab.layout, session)
         for model, names in of_model.items():
-            needed = {
-                name: rig.to_json() for name, rig in filter_rigs(lab, info, names, steps).items() if rig != FilterRig()
-            }
+            try:
+                found = filter_rigs(lab, info, names, steps)
+            except SettingsError as error:
+                unknown[session] = str(error)
+                continue
+            needed = {name: rig.to_json() for name, rig in found.items() if rig != FilterRig()}
             if needed:
                 rigs.setdefault(session, {})[model] = needed
     return {
@@ -58,6 +77,7 @@ def filters_to_freeze(lab: Lab, recordings: Mapping[str, Mapping[str, list[str]]
         "hash": filters_hash(steps),
         "algorithm": ALGORITHM,
         "rigs": rigs,
+        "unknown": unknown,
     }
 
 
@@ -87,4 +107,4 @@ def frozen_filters(cohort: Cohort) -> FrozenFilters:
         }
         for session, of_model in stated["rigs"].items()
     }
-    return FrozenFilters(steps_from(stated["steps"]), stated["hash"], stated["algorithm"], rigs)
+    return FrozenFilters(steps_from(stated["steps"]), stated["hash"], stated["algorithm"], rigs, stated["unknown"])

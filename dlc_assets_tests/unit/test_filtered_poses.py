@@ -380,5 +380,10 @@ def test_a_session_that_nobody_recorded_a_day_of_can_be_filtered(lab: Lab, versi
     details = {**source.details, "session": "sub-m01_ses-x"}
     source.model_copy(update={"key": pose_key("walker", "sub-m01_ses-x"), "details": details}).write(folder)
     assert _filter(lab, "sub-m01_ses-x")[0][1]
+    lab = _with(lab, "filters: [arena]\n")
     with pytest.raises(SettingsError, match="depends on the day"):
-        _filter(_with(lab, "filters: [arena]\n"), "sub-m01_ses-x")
+        _filter(lab, "sub-m01_ses-x")
+    freeze(lab, "paper", ["sub-m01_ses-x"], models=[str(version)])
+    assert len(open_lab(lab.root).poses(cohort="paper")) == 1
+    with pytest.raises(NotFoundError, match=r"not known when the cohort was frozen .*depends on the day"):
+        open_lab(lab.root).poses(cohort="paper", filtered=True)
