@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from dlc_assets.assets import previews
-from dlc_assets.assets.inference import SESSIONS_PER_RUN, pose_table
-from dlc_assets.assets.reporting import Made, failing_clearly, make_partitions
+from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.reporting import Made, Stage, make_chains
 from dlc_assets.checks import outcomes
 from dlc_assets.derived.filter_figures import MOST_TRACKS, Span
-from dlc_assets.derived.filtered_poses import filter_inputs, filter_session, filtered_pose_files
+from dlc_assets.derived.filtered_poses import ASSET, filter_inputs, filter_session, filtered_pose_files
 from dlc_assets.derived.filtering import track_name
 from dlc_assets.inference.pose_tables import pose_manifest
 from dlc_assets.lab.errors import NotFoundError
@@ -26,6 +26,8 @@ from dlc_assets.poses.table_file import PoseTableFile, read_thinned_tracks
 from dlc_assets.recordings.info import need_session_info
 from dlc_assets.resources.lab import LabResource
 
+# Differs from its neighbours' so that a backfill never fuses them.
+SESSIONS_PER_RUN = 150
 # What each step can do to points, and what the UI's table shows of it.
 _DOES = {
     "confidence": "removed",
@@ -74,8 +76,11 @@ def filtered_pose_table(
     The tables and pictures show which share of points each step changed. How to state filters: docs/how-to/filter-poses.md.
     """
     opened = lab.open()
-    with failing_clearly():
-        _ = opened.settings.filters
+    yield from make_chains(context, opened, [filter_stage(context, opened, config)])
+
+
+def filter_stage(context: dg.AssetExecutionContext, opened: Lab, config: FilterConfig) -> Stage:
+    """Return how a run makes filtered tables, by itself or before what is made from them."""
 
     def make(key: str) -> Made:
         model, session = split_pose_key(key)
@@ -103,7 +108,7 @@ def filtered_pose_table(
             raise NotFoundError(f"{session} has no poses by {model}.")
         return filter_inputs(opened, info, poses)
 
-    yield from make_partitions(context, opened, make, inputs)
+    return Stage(ASSET, make, inputs, retried=True)
 
 
 def _metadata(lab: Lab, manifest: Manifest, filtered_now: bool) -> dict[str, Any]:
