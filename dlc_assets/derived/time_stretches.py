@@ -49,8 +49,9 @@ def time_stretches(times: np.ndarray) -> list[Stretch]:
     intervals = np.diff(times)
     if not len(intervals):
         return [Stretch(0, len(times), np.nan, True)] if len(times) else []
-    usual = median_filter(intervals, size=min(_AROUND, len(intervals)), mode="nearest")
     overall = float(np.median(intervals))
+    # Mirrored at the ends: repeated, an interval that comes first or last would be the usual one there, however long it is.
+    usual = median_filter(intervals, size=_AROUND, mode="mirror") if len(intervals) > _AROUND else overall
     breaks = np.flatnonzero((intervals > GAP * usual) | (intervals <= 0)) + 1
     edges = [0, *breaks.tolist(), len(times)]
     stretches = []

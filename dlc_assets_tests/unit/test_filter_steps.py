@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,21 @@ def test_stretches_end_at_gaps_and_a_rate_that_changes_is_none() -> None:
     assert [(s.start, s.stop, s.steady) for s in time_stretches(slower)] == [(0, 200, False)]
     backward = np.array([0, 1, 2, 1.5, 2.5, 3.5]) / RATE
     assert [(s.start, s.stop) for s in time_stretches(backward)] == [(0, 3), (3, 6)]
+
+
+@pytest.mark.parametrize("frames", [3, 10, 32, 33, 300])
+def test_a_gap_after_the_first_or_before_the_last_frame_is_one(frames: int) -> None:
+    assert [(s.start, s.stop) for s in time_stretches(_times(frames, 0, lost=1.0))] == [(0, 1), (1, frames)]
+    last = frames - 1
+    assert [(s.start, s.stop) for s in time_stretches(_times(frames, last - 1, lost=1.0))] == [
+        (0, last),
+        (last, frames),
+    ]
+
+
+def test_the_gap_in_a_real_recording_is_found(real_data: Path) -> None:
+    (file,) = real_data.glob("ibl-paw-left/*.timestamps.left.npy")
+    assert [(s.start, s.stop) for s in time_stretches(np.load(file))] == [(0, 1), (1, 1000)]
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])
