@@ -35,6 +35,8 @@ from dlc_assets.poses import table_file
 from dlc_assets.poses.schema import PoseMetadata, Track
 from dlc_assets.poses.table_file import PoseTableFile, read_pose_metadata, read_tracks, write_pose_table
 from dlc_assets.recordings.filter_rigs import FilterRig
+from dlc_assets.recordings.info import need_session_info
+from dlc_assets.state.behind import Product, pose_products
 from dlc_assets.training.models import ModelVersion
 from dlc_assets_tests.unit.released_lab import LAB, PARTS, add_poses, add_session, add_version, write_lab
 
@@ -387,3 +389,23 @@ def test_a_session_that_nobody_recorded_a_day_of_can_be_filtered(lab: Lab, versi
     assert len(open_lab(lab.root).poses(cohort="paper")) == 1
     with pytest.raises(NotFoundError, match=r"not known when the cohort was frozen .*depends on the day"):
         open_lab(lab.root).poses(cohort="paper", filtered=True)
+
+
+def test_the_state_follows_poses_and_filters(lab: Lab, version: ModelVersion) -> None:
+    def state(of: Lab) -> tuple[str, bool]:
+        info, _ = need_session_info(of.layout, ONE)
+        recordings = Product("session_recordings", ONE, "up to date")
+        found = {product.asset: product for product in pose_products(of, info, recordings)}
+        return found["filtered_pose_table"].state, found["filtered_pose_table"].wanted
+
+    assert state(lab) == ("missing", True)
+    _filter(lab, ONE)
+    assert state(lab) == ("up to date", True)
+    _write(lab, version, ONE, 7)
+    assert state(lab) == ("behind", True)
+    _filter(lab, ONE)
+    lab = _with(lab, "filters: [{step: median, window: 0.4}]\n")
+    assert state(lab) == ("behind", True)
+    text = lab.layout.settings_file.read_text().replace("[{step: median, window: 0.4}]", "none")
+    lab.layout.settings_file.write_text(text)
+    assert not state(open_lab_folder(lab.root))[1], "nobody wants it any more"
