@@ -40,7 +40,7 @@ class Jumps(StrictSettings):
     """No body part moves faster than an animal can."""
 
     severity: Severity = "warn"
-    max_speed: _Positive = Field(40.0, description="body lengths per second")
+    max_speed: _Positive = Field(25.0, description="body lengths per second")
     max_per_minute: _PerMinute = 1.0
 
 

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
+from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
 from dlc_assets.lab.regions import Region
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
@@ -603,6 +604,7 @@ class LabSettings(StrictSettings):
     inference: Inference = Inference()
     checks: Checks = Checks()
     review: Review = Review()
+    filters: Filters = DEFAULT_FILTERS
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()

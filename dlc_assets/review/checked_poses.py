@@ -16,6 +16,8 @@ from dlc_assets.review.findings import Moment
 
 UNIQUE = "single"  # DeepLabCut's name for the body parts that belong to no animal
 _KEPT_VALUES = 40_000_000  # numbers of tracks that are kept in memory; others are read again
+_FEWEST_PARTS = 3
+_LEAST_SIZE = 0.1  # of the picture
 _GAP = 1.5  # median frame intervals; what is farther apart is not one after the other
 
 
@@ -121,6 +123,8 @@ class CheckedPoses:
                     high[axis][where] = np.maximum(high[axis][where], values[where])
             several = count > 1
             size = float(np.median(np.hypot(*(high - low)[:, several]))) if several.any() else 0.0
+            if sum(who == individual for who, _ in self.names) < _FEWEST_PARTS:  # two paws are no measure of a mouse
+                size = max(size, _LEAST_SIZE * min(self.recording.width, self.recording.height))
             with np.errstate(invalid="ignore"):
                 x, y = total / np.where(count, count, np.nan).astype(np.float32)
             found[individual] = (x, y, count, size)
@@ -132,7 +136,10 @@ class CheckedPoses:
         return x, y, count
 
     def size(self, individual: str) -> float:
-        """Return an animal's length, px: the median diagonal of the box around its points; 0 where it never has two."""
+        """Return an animal's length, px: the median diagonal of the box around its points; 0 where it never has two.
+
+        Of fewer than three body parts it is taken to be a tenth of the picture at least.
+        """
         return self._bodies[individual][3] if individual in self._bodies else 0.0
 
     def moment(
