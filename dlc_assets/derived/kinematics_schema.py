@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dlc_assets.lab.errors import InputError, SettingsError
-from dlc_assets.lab.kinematics_settings import KinematicsSettings
+from dlc_assets.lab.kinematics_settings import KinematicsSettings, column_word
 from dlc_assets.poses.schema import COLUMNS as POSE_COLUMNS
 from dlc_assets.poses.schema import METADATA_KEY
 
@@ -183,11 +183,6 @@ def _filled(template: str, names: dict[str, str | None]) -> str:
         if name is not None:
             template = template.replace(place, column_word(name))
     return template
-
-
-def column_word(name: str) -> str:
-    """Return *name* as columns have it: what is neither letter nor digit is ``_``, so that queries need no quotes."""
-    return re.sub(r"\W+", "_", name)
 
 
 def plan_of(settings: KinematicsSettings, bodyparts: Sequence[str], regions: Sequence[str], *, in_cm: bool) -> Plan:

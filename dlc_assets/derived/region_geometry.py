@@ -39,3 +39,15 @@ def _polygon(region: tuple[Point, ...]) -> Polygon:
     import shapely
 
     return shapely.Polygon(corners_of(region))
+
+
+def share_within(region: tuple[Point, ...] | CircleRegion, width: int, height: int) -> float:
+    """Return the share of *region*'s area that lies in a picture of *width* by *height* px."""
+    import shapely
+
+    area = (
+        shapely.Point(region.circle.center).buffer(region.circle.radius)
+        if isinstance(region, CircleRegion)
+        else _polygon(region)
+    )
+    return float(area.intersection(shapely.box(0, 0, width, height)).area / area.area)

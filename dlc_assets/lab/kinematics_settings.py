@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -11,6 +12,11 @@ from dlc_assets.lab.yaml_settings import StrictSettings
 
 # Changes whenever the same poses and settings would give other numbers, so that what was made before is behind.
 ALGORITHM = 1
+
+
+def column_word(name: str) -> str:
+    """Return *name* as columns have it: what is neither letter nor digit is ``_``, so that queries need no quotes."""
+    return re.sub(r"\W+", "_", name)
 
 
 def _some_names(value: Any) -> Any:
@@ -48,9 +54,7 @@ def _pairs_apart(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], .
 
 
 _Name = Annotated[str, Field(min_length=1)]
-BodyParts = Annotated[
-    tuple[_Name, ...], BeforeValidator(_some_names), Field(min_length=1), AfterValidator(_told_apart)
-]
+BodyParts = Annotated[tuple[_Name, ...], BeforeValidator(_some_names), Field(min_length=1), AfterValidator(_told_apart)]
 Pair = Annotated[tuple[_Name, _Name], BeforeValidator(_two_names)]
 
 
@@ -63,9 +67,7 @@ class KinematicsSettings(StrictSettings):
     body_axis: Annotated[tuple[_Name, _Name] | None, BeforeValidator(_two_names)] = Field(
         None, description="from the first to the second body part"
     )
-    distances: Annotated[tuple[Pair, ...], AfterValidator(_pairs_apart)] = Field(
-        (), description="pairs of body parts"
-    )
+    distances: Annotated[tuple[Pair, ...], AfterValidator(_pairs_apart)] = Field((), description="pairs of body parts")
 
     @property
     def named(self) -> list[tuple[str, str]]:
