@@ -118,6 +118,7 @@ def _build(task: DerivedTask, folder: Path) -> Built:
             "source": "filtered" if filtered else "raw",
             "settings": settings.model_dump(mode="json", by_alias=True),
             "filtered_poses": None if of_filtered is None else of_filtered.data_version,
+            "filters_hash": None if of_filtered is None else of_filtered.details["filters_hash"],
             "recordings": rows,
             "columns": list(columns),
             "frames": sum(row["frames"] for row in rows),

@@ -195,7 +195,10 @@ class Measuring:
             yield f"{word}_speed_px_s", motion.magnitude(moving)
             yield f"{word}_acceleration_px_s2", motion.magnitude(motion.velocity(self.clock, moving))
             for region in self._regions():
-                yield f"{word}_distance_to_{column_word(region)}_px", _distance(self.rig.regions[region], xy)
+                yield (
+                    f"{word}_distance_to_{column_word(region)}_px",
+                    signed_distance(self.rig.regions[region], xy[:, 0], xy[:, 1]),
+                )
 
     def summary(self, individual: str) -> dict[str, Any]:
         """Return what there is to say of *individual* in a few numbers, after its `columns` were asked for.
@@ -274,7 +277,7 @@ class Measuring:
             "regions": {},
         }
         for region in self._regions():
-            distance = _distance(self.rig.regions[region], xy)
+            distance = signed_distance(self.rig.regions[region], xy[:, 0], xy[:, 1])
             inside = distance <= 0
             word = column_word(region)
             yield f"centroid_distance_to_{word}_px", distance
@@ -306,15 +309,6 @@ def _read(stream: TrackStream, pcutoff: float | None) -> np.ndarray:
         xy[~(likelihood >= pcutoff)] = np.nan
     xy[~present(xy)] = np.nan
     return xy
-
-
-def _distance(region: Region, xy: np.ndarray) -> np.ndarray:
-    """Return `signed_distance`, a block at a time: geometry takes hundreds of bytes a point."""
-    found = np.empty(len(xy))
-    for start in range(0, len(xy), ROW_GROUP_FRAMES):
-        block = slice(start, start + ROW_GROUP_FRAMES)
-        found[block] = signed_distance(region, xy[block, 0], xy[block, 1])
-    return found
 
 
 class _Columns(AbstractContextManager["_Columns"]):
