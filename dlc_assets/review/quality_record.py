@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,11 @@ class QualityRecord:
         write_text(path, json.dumps(_finite(stated), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_record(path: Path) -> QualityRecord | None:
-    """Read the record at *path*; None where there is none that can be read, as of a report that is to be made again."""
+def read_record(path: Path, *, moments: bool = True) -> QualityRecord | None:
+    """Read the record at *path*; None where there is none that can be read, as of a report that is to be made again.
+
+    Without *moments* and details, which are most of it, for those who read very many.
+    """
     try:
         stated = json.loads(path.read_bytes())
         if stated["format"] != _FORMAT or stated["verdict"]["level"] not in LEVELS:
@@ -67,21 +70,21 @@ def read_record(path: Path) -> QualityRecord | None:
         return QualityRecord(
             **{name: str(stated[name]) for name in ("session", "model", "version", "day", "poses", "made")},
             verdict=Verdict(level, str(stated["verdict"]["sentence"])),
-            findings=tuple(_finding(row) for row in stated["findings"]),
+            findings=tuple(_finding(row, moments) for row in stated["findings"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def stored_records(layout: LabLayout) -> Iterator[QualityRecord]:
-    """Give the record of every report in the store, of every version, one after another."""
+    """Give the record of every report in the store, of every version, one after another, without moments and details."""
     for path in layout.quality_files(NAME):
-        record = read_record(path)
+        record = read_record(path, moments=False)
         if record is not None:
             yield record
 
 
-def newest_records(records: Iterator[QualityRecord]) -> list[QualityRecord]:
+def newest_records(records: Iterable[QualityRecord]) -> list[QualityRecord]:
     """Return the newest record of each session and model: reports of older versions stay in the store."""
     newest: dict[tuple[str, str], QualityRecord] = {}
     for record in records:
@@ -104,9 +107,11 @@ def _stated(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _finding(stated: dict[str, Any]) -> Finding:
-    moments = tuple(Moment(**{**row, "bodyparts": tuple(row["bodyparts"])}) for row in stated["moments"])
-    return Finding(**{**stated, "moments": moments})
+def _finding(stated: dict[str, Any], moments: bool) -> Finding:
+    if not moments:
+        return Finding(**{**stated, "moments": (), "details": {}})
+    places = tuple(Moment(**{**row, "bodyparts": tuple(row["bodyparts"])}) for row in stated["moments"])
+    return Finding(**{**stated, "moments": places})
 
 
 def _finite(obj: Any) -> Any:

@@ -217,8 +217,8 @@ def posed_picture(
         picture = cut.resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture, "RGBA")
     at = (posed.points[:, :2] - (left, top) + 0.5) * scale
-    known: np.ndarray = np.isfinite(at).all(axis=1)
-    sure: np.ndarray = known & (posed.points[:, 2] >= drawing.pcutoff)
+    known = np.asarray(np.isfinite(at).all(axis=1))
+    sure = known & (posed.points[:, 2] >= drawing.pcutoff)
     unit = _FINER * max(1.0, height / 180)
     for one, other in drawing.lines:
         if sure[one] and sure[other]:
