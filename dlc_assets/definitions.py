@@ -13,6 +13,7 @@ from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
+from dlc_assets.assets.quality import quality_overview, quality_report
 from dlc_assets.assets.recordings import session_recordings
 from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
 from dlc_assets.checks.definitions import all_checks
@@ -34,9 +35,11 @@ def build_defs(
             model_comparison,
             session_recordings,
             pose_table,
+            quality_report,
             nwb_file,
             dandi_asset,
             catalog,
+            quality_overview,
         ],
         asset_checks=list(all_checks()),
         jobs=list(jobs.ALL),

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from dlc_assets.derived.product import DerivedKind
+from dlc_assets.review.report import product as quality_report
 
-KINDS: tuple[DerivedKind, ...] = ()
+KINDS: tuple[DerivedKind, ...] = (quality_report.KIND,)

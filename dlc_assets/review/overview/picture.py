@@ -38,7 +38,9 @@ def heat_map(overview: Overview) -> bytes:
     top = 0.066 * max((len(check) for check in checks), default=10) * 0.72 + 0.35
     wide, tall = left + 0.62 * max(len(checks), 3) + 0.75, top + 0.23 * max(len(rows), 1) + 0.75
     figure = Figure(figsize=(wide, tall), facecolor="white")
-    axis = figure.add_axes((left / wide, 0.62 / tall, 0.62 * max(len(checks), 3) / wide, 0.23 * max(len(rows), 1) / tall))
+    axis = figure.add_axes(
+        (left / wide, 0.62 / tall, 0.62 * max(len(checks), 3) / wide, 0.23 * max(len(rows), 1) / tall)
+    )
     for y, row in enumerate(rows):
         for x, check in enumerate(checks):
             cell = row.cells.get(check, Cell())
@@ -56,9 +58,11 @@ def heat_map(overview: Overview) -> bytes:
     for spine in axis.spines.values():
         spine.set_visible(False)
     omitted = len(overview.rows) - len(rows)
-    said = [f"green: passes, orange: look, red: do not use, grey: not checked{' or no report' if overview.counts[''] else ''}"]
-    said += [f"{omitted:,} more sessions are not drawn; what is worth a look is drawn first"] if omitted else []
-    figure.text(0.1 / wide, 0.3 / tall, "\n".join(said), fontsize=7.5, color="#59636e", va="center")
+    notes = [
+        f"green: passes, orange: look, red: do not use, grey: not checked{' or no report' if overview.counts[''] else ''}"
+    ]
+    notes += [f"{omitted:,} more sessions are not drawn; what is worth a look is drawn first"] if omitted else []
+    figure.text(0.1 / wide, 0.3 / tall, "\n".join(notes), fontsize=7.5, color="#59636e", va="center")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     return _few_colors(stream)

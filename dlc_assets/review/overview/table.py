@@ -74,7 +74,13 @@ class Overview:
 
 
 def overview_of(records: Iterable[QualityRecord], pose_keys: Iterable[tuple[str, str, str]]) -> Overview:
-    """Return the overview of *records* (the newest of each session and model), and of (model, version, session) with poses but no report."""
+    """Return the overview of *records*, the newest of each session and model, and of poses without a report.
+
+    Parameters
+    ----------
+    pose_keys
+        Model, version and session of the pose tables that there are.
+    """
     checks: dict[str, None] = {}
     rows = []
     known = set()
@@ -82,9 +88,7 @@ def overview_of(records: Iterable[QualityRecord], pose_keys: Iterable[tuple[str,
         checks.update(dict.fromkeys(finding.check for finding in record.findings))
         known.add((record.model, record.session))
         cells = {finding.check: _cell(finding) for finding in record.findings}
-        rows.append(
-            Row(record.session, record.model, record.version, record.day, record.made, record.verdict, cells)
-        )
+        rows.append(Row(record.session, record.model, record.version, record.day, record.made, record.verdict, cells))
     missing = {(model, session): version for model, version, session in pose_keys if (model, session) not in known}
     rows += [Row(session, model, version, "", "", None, {}) for (model, session), version in missing.items()]
     rows.sort(key=lambda row: (row.session, row.model))
@@ -119,8 +123,12 @@ def write_csv(path: Path, overview: Overview) -> None:
         for row in overview.rows:
             cells = [row.cells.get(check, Cell()) for check in overview.checks]
             verdict = ("no report", "") if row.verdict is None else (row.verdict.level, row.verdict.sentence)
-            values = [value for cell in cells for value in (cell.state, "" if cell.value is None else f"{cell.value:g}")]
-            writer.writerow([_text(cell) for cell in (row.session, row.model, row.version, row.day, row.made, *verdict)] + values)
+            values = [
+                value for cell in cells for value in (cell.state, "" if cell.value is None else f"{cell.value:g}")
+            ]
+            writer.writerow(
+                [_text(cell) for cell in (row.session, row.model, row.version, row.day, row.made, *verdict)] + values
+            )
 
 
 def _text(value: str) -> str:

@@ -29,7 +29,7 @@ def report_inputs(lab: Lab, session: SessionInfo, poses: Manifest) -> dict[str, 
     return {
         "poses": poses.data_version,
         **({} if filtered is None else {FILTERED: filtered.data_version}),
-        "checks": content_hash(lab.settings.checks.model_dump(mode="json")),
+        "checks": content_hash(lab.settings.model_dump(mode="json", include={"checks"})),
         "rig": content_hash({recording.recording: _rig(lab, session, recording) for recording in session.recordings}),
         "drawn": _DRAWN,
     }

@@ -129,7 +129,9 @@ def _filters(recording: OpenedRecording) -> str:
     said = []
     for step in steps:
         name = step.get("step") or step.get("name") or "step"
-        others = {key: value for key, value in step.items() if key not in {"step", "name", "tracks"} and value is not None}
+        others = {
+            key: value for key, value in step.items() if key not in {"step", "name", "tracks"} and value is not None
+        }
         said.append(
             f"{name} ({', '.join(f'{key}: {_short(value)}' for key, value in others.items())})" if others else name
         )

@@ -18,7 +18,12 @@ from dlc_assets.review.report.verdict import WORDS, Verdict
 MOST_MOMENTS = 4
 _TONES = {"good": "#1a7f37", "look": "#b35900", "unusable": "#cf222e"}
 _DPI = 90
-_COLORS = 224  # of a palette: a third of the bytes of full colour, and the instance keeps one for each partition
+_COLORS = (
+    224,
+    96,
+    40,
+)  # of a palette: a third of the bytes of full colour, and the instance keeps one for each partition
+_MOST_BYTES = 180_000
 _TRACKS = 16
 _NAMED = 8
 
@@ -126,8 +131,14 @@ def _plain(text: str) -> str:
 def _in_a_palette(png: io.BytesIO) -> bytes:
     from PIL import Image
 
-    reduced = io.BytesIO()
     with Image.open(png) as drawn:
-        few = drawn.convert("RGB").quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(reduced, format="png", optimize=True)
-    return reduced.getvalue()
+        picture = drawn.convert("RGB")
+    content = b""
+    for colors in _COLORS:
+        reduced = io.BytesIO()
+        few = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(reduced, format="png", optimize=True)
+        content = reduced.getvalue()
+        if len(content) <= _MOST_BYTES:
+            break
+    return content
