@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,16 @@ from dlc_assets.recordings.info import need_session_info
 from dlc_assets.review.findings import Finding
 from dlc_assets.review.quality_record import NAME as RECORD
 from dlc_assets.review.quality_record import QualityRecord
-from dlc_assets.review.report.charts import MOST_LIMBS, MOST_TRACKS, clock, likelihood_chart, limb_chart, speed_chart
+from dlc_assets.review.report.charts import (
+    MOST_ANIMALS,
+    MOST_LIMBS,
+    MOST_TRACKS,
+    clock,
+    likelihood_chart,
+    limb_chart,
+    speed_chart,
+)
+from dlc_assets.review.report.measures import RecordingMeasures
 from dlc_assets.review.report.moments import Place, even_frames, places_to_show, strip_frames
 from dlc_assets.review.report.opened import OpenedRecording, open_recording
 from dlc_assets.review.report.page import (
@@ -59,9 +68,11 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 SUMMARY = "summary.png"
 
-MOST_RECORDINGS = 6  # that are drawn; the page must stay small enough to open and to send
+MOST_RECORDINGS = 4  # that are drawn; the page must stay small enough to open and to send
+MOST_BYTES = 3_000_000
 _BATCH_BYTES = 300_000_000  # of decoded frames that are in memory at once
 _PLACE_WIDTH = 640  # px
+_PLACE_WIDTH_OF_MANY = 480  # px, where there are several recordings
 _TILE = 210  # px high
 _STRIP_GAP = 4
 
@@ -114,7 +125,7 @@ def build_report(
     shown, moments, tiles, ground = [], {}, [], {}
     for name, recording in recordings.items():
         here = [place for place in places if place.moment.recording == name]
-        drawn = _draw(lab, recording, here, notes)
+        drawn = _draw(lab, recording, here, notes, _PLACE_WIDTH if len(recordings) == 1 else _PLACE_WIDTH_OF_MANY)
         shown.append(drawn.shown)
         moments.update({id(place): strip for place, strip in zip(here, drawn.moments, strict=True)})
         ground[name] = drawn.where
@@ -147,7 +158,7 @@ def build_report(
         recordings=tuple(shown),
         provenance=tuple(provenance_of(poses, list(recordings.values()), made)),
     )
-    write_text(folder / PAGE, html_of(page))
+    write_text(folder / PAGE, _small_enough(page))
     first = next((place.moment.recording for place in places), next(iter(recordings)))
     several = f", {len(files)} recordings" if len(files) > 1 else ""
     order = {id(place): number for number, place in enumerate(places)}
@@ -171,6 +182,17 @@ def build_report(
     return Report(record, version, tuple(notes))
 
 
+def _small_enough(page: Page) -> str:
+    """Return the page as HTML, with as many recordings drawn as there is room for."""
+    html = html_of(page)
+    while len(html) > MOST_BYTES and len(page.recordings) > 1:
+        left_out = page.recordings[-1].name
+        note = f"Checked, but not drawn, as this page would become too large: the recording {left_out}."
+        page = replace(page, recordings=page.recordings[:-1], notes=(*page.notes, note))
+        html = html_of(page)
+    return html
+
+
 @dataclass(frozen=True)
 class _Drawn:
     shown: RecordingShown
@@ -179,7 +201,7 @@ class _Drawn:
     where: np.ndarray
 
 
-def _draw(lab: Lab, recording: OpenedRecording, places: Sequence[Place], notes: list[str]) -> _Drawn:
+def _draw(lab: Lab, recording: OpenedRecording, places: Sequence[Place], notes: list[str], width: int) -> _Drawn:
     measures, drawing = recording.measures, recording.drawing
     strips = [strip_frames(place.moment, measures.frames) for place in places]
     even = even_frames(measures.frames)
@@ -221,18 +243,16 @@ def _draw(lab: Lab, recording: OpenedRecording, places: Sequence[Place], notes: 
         if row:
             tiles.append((place, row[len(row) // 2]))
         moments.append(_moment_shown(place, row, recording))
-    where = paths_picture(ground, recording.size, measures.paths, drawing, recording.outlines, _PLACE_WIDTH)
+    where = paths_picture(ground, recording.size, measures.paths, drawing, recording.outlines, width)
     pictures = [
         _picture(
             where, f"Every body part, {every_words(measures)}, where its likelihood reaches {recording.pcutoff:g}."
         )
     ]
     if recording.filtered is not None:
-        after = paths_picture(
-            ground, recording.size, recording.filtered.paths, drawing, recording.outlines, _PLACE_WIDTH
-        )
+        after = paths_picture(ground, recording.size, recording.filtered.paths, drawing, recording.outlines, width)
         pictures.append(_picture(after, "The same after filtering."))
-    stayed = occupancy_picture(ground, recording.size, measures, recording.outlines, _PLACE_WIDTH)
+    stayed = occupancy_picture(ground, recording.size, measures, recording.outlines, width)
     pictures.append(_picture(stayed, stayed_said(measures)))
     return _Drawn(_shown(recording, pictures, _side_by_side(list(even_tiles.values()))), moments, tiles, where)
 
@@ -319,9 +339,15 @@ def _shown(recording: OpenedRecording, pictures: Sequence[Picture], even: Image 
         + (f" {limbs_left_out} more, which vary less, are not drawn." if limbs_left_out > 0 else ""),
         speed=Markup(speed_chart(measures, recording.filtered, px_per_cm)),
         speed_said="How far the body parts of an animal that are seen in two frames in a row moved on average."
+        + _animals_left_out(measures)
         + ("" if px_per_cm else " In px, as no scale is stated for this camera (setups in lab.yaml)."),
         filtered=recording.filtered is not None,
     )
+
+
+def _animals_left_out(measures: RecordingMeasures) -> str:
+    count = len(measures.animals) - MOST_ANIMALS
+    return f" {count} more animals are not drawn." if count > 0 else ""
 
 
 def _picture(pixels: np.ndarray, said: str) -> Picture:

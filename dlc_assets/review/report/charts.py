@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 10.4  # inches of a chart on the page
 MOST_TRACKS = 40  # rows of a chart; more are thinner than a line of text
 MOST_LIMBS = 10
+MOST_ANIMALS = 8
 _FONT = 8.5
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
@@ -90,9 +91,7 @@ def _trust() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     stops = [(0, "#a50f15"), (0.4999, "#fcae91"), (0.5, "#b9d4ea"), (1, "#2166ac")]
-    colors = LinearSegmentedColormap.from_list("trust", stops, N=256)
-    colors.set_bad((0, 0, 0, 0))
-    return colors
+    return LinearSegmentedColormap.from_list("trust", stops, N=256).with_extremes(bad=(0, 0, 0, 0))
 
 
 def _around(pcutoff: float) -> Any:
@@ -123,7 +122,7 @@ def speed_chart(measures: RecordingMeasures, filtered: RecordingMeasures | None,
     """Return the speed of each animal over time as SVG, in cm/s where the scale is known, else in px/s."""
     scale, unit = (1 / px_per_cm, "cm/s") if px_per_cm else (1.0, "px/s")
     rows, bands = [], []
-    for place, animal in enumerate(measures.animals):
+    for place, animal in enumerate(measures.animals[:MOST_ANIMALS]):
         band = _row(measures.speed, place, scale)
         known = band.mean[np.isfinite(band.mean)]
         said = f"median\n{np.median(known):.3g} {unit}" if len(known) else "unknown"
