@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from dlc_assets.assets import previews
+from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.reporting import Made, Stage, make_chains
 from dlc_assets.inference.pose_tables import pose_manifest
@@ -29,7 +30,7 @@ from dlc_assets.review.report.build import SUMMARY
 from dlc_assets.review.report.charts import clock
 from dlc_assets.review.report.moments import MOST, places_to_show
 from dlc_assets.review.report.page import check_rows
-from dlc_assets.review.report.product import ASSET, report_folder, report_inputs, report_page, report_session
+from dlc_assets.review.report.product import ASSET, FILTERED, report_folder, report_inputs, report_page, report_session
 
 REPORTS_PER_RUN = 40  # differs from its neighbours' so that a backfill never fuses them
 _MOST_BYTES = 190_000  # of a picture in metadata, of which the instance keeps one for each materialization
@@ -50,7 +51,7 @@ class QualityConfig(dg.Config):
 
 
 @dg.asset(
-    deps=[pose_table],
+    deps=[pose_table, filtered_pose_table],
     group_name="review",
     owners=["team:lab"],
     kinds={"html"},
@@ -85,7 +86,11 @@ def quality_stage(context: dg.AssetExecutionContext, lab: Lab, config: QualityCo
             run_id=context.run.run_id,
             log=context.log.info,
         )
-        return Made(manifest.data_version, _metadata(lab, manifest, made_now), {"pose_table": manifest.inputs["poses"]})
+        made_from = {
+            "pose_table": manifest.inputs["poses"],
+            **{name: version for name, version in manifest.inputs.items() if name == FILTERED},
+        }
+        return Made(manifest.data_version, _metadata(lab, manifest, made_now), made_from)
 
     def inputs(key: str) -> dict[str, str]:
         model, session = split_pose_key(key)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlc_assets.derived.product import Built, DerivedKind, DerivedTask, derived_files, derived_manifest, make_derived
+from dlc_assets.derived.filtered_poses import ASSET as FILTERED
+from dlc_assets.derived.filtered_poses import filtered_pose_files
+from dlc_assets.derived.product import Built, DerivedKind, DerivedTask, derived_manifest, make_derived
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.lab import Lab
@@ -19,7 +21,6 @@ from dlc_assets.review.report.build import PAGE, build_report
 from dlc_assets.review.report.verdict import worst_first
 
 ASSET = "quality_report"
-FILTERED = "filtered_pose_table"
 _DRAWN = "1"  # changes when reports are drawn in another way, so that all are made again
 
 
@@ -73,7 +74,7 @@ def _build(task: DerivedTask, folder: Path) -> Built:
     from dlc_assets.review.pose_checks import check_poses
 
     filtered = _filtered(task.lab, task.poses)
-    files = {} if filtered is None else {path.stem: path for path in derived_files(task.lab, filtered)}
+    files = {} if filtered is None else {file.recording: file.path for file in filtered_pose_files(task.lab, filtered)}
     findings = check_poses(task.lab, task.poses)
     report = build_report(task.lab, task.poses, folder, findings, filtered=files, log=task.log)
     verdict = report.record.verdict
