@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dlc_assets.lab.yaml_settings import StrictSettings
 
-Severity = Literal["warn", "error", "off"]
+
+def _false_is_off(value: Any) -> Any:
+    """Take ``off``, which YAML reads as false, for the word that it is."""
+    return "off" if value is False else value
+
+
+Severity = Annotated[Literal["warn", "error", "off"], BeforeValidator(_false_is_off)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _PerMinute = Annotated[float, Field(ge=0, allow_inf_nan=False)]

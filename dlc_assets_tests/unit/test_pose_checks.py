@@ -249,7 +249,7 @@ def test_a_network_that_is_less_sure_than_of_its_labeled_frames_is_found(tmp_pat
 def test_severity_and_limits_are_the_labs(tmp_path: Path) -> None:
     tracks = clean()
     _jump(tracks)
-    strict = checked_lab(tmp_path / "strict", tracks, "checks: {jumps: {severity: error}, swaps: {severity: 'off'}}\n")
+    strict = checked_lab(tmp_path / "strict", tracks, "checks: {jumps: {severity: error}, swaps: {severity: off}}\n")
     found = findings(strict)
     assert (found["jumps"].passed, found["jumps"].severity, "swaps" in found) == (False, "error", False)
     mild = checked_lab(tmp_path / "mild", tracks, "checks: {jumps: {max_per_minute: 20}}\n")

@@ -20,6 +20,7 @@ _LOOKED_FOR = 0.2
 _LEAST_JUMP = 0.3  # body lengths; less is jitter at high frame rates
 _LEAST_SWAP = 0.1  # body lengths between two points that can be told apart
 _STILL_PX = 1.0
+_DRIFT_PX = 3.0  # over the whole time; more is a slow animal
 _SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"), ("L", "R"), ("l", "r"))
 
 
@@ -209,35 +210,35 @@ def _left_behind(poses: CheckedPoses, points: Points, size: float, least: float)
     with np.errstate(invalid="ignore", divide="ignore"):
         rest_x = (x * count - np.where(points.sure, points.x, 0)) / np.where(others > 0, others, np.nan)
         rest_y = (y * count - np.where(points.sure, points.y, 0)) / np.where(others > 0, others, np.nan)
-    still = np.zeros(len(points.x), dtype=bool)
-    step = np.hypot(np.diff(points.x), np.diff(points.y))
-    with np.errstate(invalid="ignore"):
-        still[1:] = points.sure[1:] & points.sure[:-1] & (step <= _STILL_PX)
     found = []
-    for first, last in runs(still, poses.times, 1.5 * poses.interval):
-        begin = max(0, first - 1)
-        for start, stop in _within_a_pixel(points, begin, last):
-            lasts = float(poses.times[stop] - poses.times[start])
-            if lasts < least:
-                continue
-            here = slice(start, stop + 1)
-            where = np.stack([rest_x[here], rest_y[here]])
-            where = where[:, np.isfinite(where).all(axis=0)]
-            if where.shape[1] and np.hypot(*np.ptp(where, axis=1)) > size:
-                found.append((start, stop, round(lasts, 3)))
+    for first, last in _still(points, poses.times, poses.interval, least):
+        here = slice(first, last + 1)
+        if max(np.ptp(points.x[here]), np.ptp(points.y[here])) > _DRIFT_PX:
+            continue  # it goes slowly
+        where = np.stack([rest_x[here], rest_y[here]])
+        where = where[:, np.isfinite(where).all(axis=0)]
+        if where.shape[1] and np.hypot(*np.ptp(where, axis=1)) > size:
+            found.append((int(first), int(last), round(float(poses.times[last] - poses.times[first]), 3)))
     return found
 
 
-def _within_a_pixel(points: Points, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Yield first and last frame of the stretches of *first* to *last* whose points lie within 1 px of each other in x and in y."""
-    x, y = points.x[first : last + 1].astype(np.float64), points.y[first : last + 1].astype(np.float64)
-    start = 0
-    while start < len(x) - 1:
-        spread = np.maximum(
-            np.maximum.accumulate(x[start:]) - np.minimum.accumulate(x[start:]),
-            np.maximum.accumulate(y[start:]) - np.minimum.accumulate(y[start:]),
-        )
-        beyond = np.flatnonzero(spread > _STILL_PX)
-        stop = start + int(beyond[0]) - 1 if len(beyond) else len(x) - 1
-        yield first + start, first + stop
-        start = max(stop, start + 1)
+def _still(points: Points, times: np.ndarray, interval: float, least: float) -> np.ndarray:
+    """Return first and last frame of the stretches in which all points of every window of *least* s lie within 1 px."""
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+    window = round(least / interval) + 1 if interval else 0
+    if not 2 <= window <= len(times):
+        return np.empty((0, 2), dtype=np.int64)
+    valid = len(times) - window + 1  # windows that lie in the recording, named by their first frame
+    half = window // 2
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        plain = np.where(points.sure, values, 0).astype(np.float32)
+        ranges: np.ndarray = maximum_filter1d(plain, window) - minimum_filter1d(plain, window)
+        return ranges[half : half + valid]
+
+    sure = minimum_filter1d(points.sure.astype(np.uint8), window)[half : half + valid].astype(bool)
+    whole = times[window - 1 :] - times[:valid] <= least + _ONE_EVENT + interval
+    windows = runs(sure & whole & (spread(points.x) <= _STILL_PX) & (spread(points.y) <= _STILL_PX))
+    windows[:, 1] += window - 1
+    return windows
