@@ -98,7 +98,11 @@ def side_pairs(bodyparts: Sequence[str]) -> list[tuple[str, str]]:
     for name in bodyparts:
         for left, right in _SIDES:
             # A single letter is a side only where it stands apart: "paw_L" and "LPaw", not the l of "tail".
-            pattern = left if len(left) > 1 else rf"(?<![A-Za-z]){left}(?![a-z])|(?<=[a-z0-9]){left}(?![A-Za-z])"
+            pattern = left
+            if left == "L":
+                pattern = r"(?<![A-Za-z])L(?![a-z])|(?<=[a-z0-9])L(?![A-Za-z])"
+            elif left == "l":
+                pattern = r"(?<![A-Za-z])l(?![A-Za-z])"
             for place in re.finditer(pattern, name):
                 other = name[: place.start()] + right + name[place.end() :]
                 if other in known and other != name and (name, other) not in found:
