@@ -12,8 +12,10 @@ from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.kinematics import kinematics
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
+from dlc_assets.assets.quality import quality_overview, quality_report
 from dlc_assets.assets.recordings import session_recordings
 from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
 from dlc_assets.checks.definitions import all_checks
@@ -36,9 +38,12 @@ def build_defs(
             session_recordings,
             pose_table,
             filtered_pose_table,
+            kinematics,
+            quality_report,
             nwb_file,
             dandi_asset,
             catalog,
+            quality_overview,
         ],
         asset_checks=list(all_checks()),
         jobs=list(jobs.ALL),

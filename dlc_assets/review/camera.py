@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ _SPREAD = 15  # frames of a background: their median has no animal in it that do
 _SEARCHED = 3_000  # frames from the start on among which they lie: decoding to the end of a long video takes minutes
 _FEWEST_POINTS = 12  # that must agree on one shift and rotation; fewer agree by chance
 _TOLERANCE_PX = 1.5
+_SMOOTHED = 5  # px, of the pictures whose likeness is refined
 
 
 @dataclass(frozen=True)
@@ -187,26 +189,30 @@ def _gray(picture: np.ndarray) -> np.ndarray:
 def register(before: np.ndarray, now: np.ndarray) -> tuple[float, float, float] | None:
     """Return the shift of the center (px, x and y) and the rotation (degrees) that lead from *before* to *now*, gray pictures of one size.
 
-    Corners of *before* are followed into *now*, from a first guess of the whole picture's shift, and back; shift and rotation are
-    those that most of them agree on. None where too few do: a blank wall, another scene, darkness.
+    Corners of *before* are followed into *now*, from first guesses of where they went, and back; shift and rotation are what most
+    of them agree on, refined over the whole picture. None where too few do: a blank wall, another scene, darkness.
     """
+    one, other = _evened(before), _evened(now)
+    corners = _corners(one)
+    if len(corners) < _FEWEST_POINTS:
+        return None
+    found = [_followed(one, other, corners, guess) for guess in _guesses(one, other, corners)]
+    agreed = max((result for result in found if result is not None), key=lambda result: result[1], default=None)
+    if agreed is None:
+        return None
+    turn = _refined(one, other, agreed[0])
+    center = np.array([(one.shape[1] - 1) / 2, (one.shape[0] - 1) / 2, 1.0])
+    dx, dy = turn @ center - center[:2]
+    return float(dx), float(dy), float(np.degrees(np.arctan2(turn[1, 0], turn[0, 0])))
+
+
+def _corners(picture: np.ndarray) -> np.ndarray:
+    """Return where there is something to hold on to, (points, 2) float32 px."""
     import cv2
 
-    height, width = before.shape
-    one, other = _evened(before), _evened(now)
-    corners = cv2.goodFeaturesToTrack(
-        one, maxCorners=400, qualityLevel=0.02, minDistance=max(5, min(height, width) // 60)
-    )
-    if corners is None or len(corners) < _FEWEST_POINTS:
-        return None
-    window = cv2.createHanningWindow((width, height), cv2.CV_64F)
-    guess, _ = cv2.phaseCorrelate(one.astype(np.float64), other.astype(np.float64), window)
-    best = None
-    for start in (np.array(guess, dtype=np.float32), np.zeros(2, dtype=np.float32)):
-        found = _followed(one, other, corners, start)
-        if found is not None and (best is None or found[3] > best[3]):
-            best = found
-    return None if best is None else best[:3]
+    apart = max(5, min(picture.shape) // 60)
+    found = cv2.goodFeaturesToTrack(picture, maxCorners=400, qualityLevel=0.02, minDistance=apart)
+    return np.empty((0, 2), dtype=np.float32) if found is None else found.reshape(-1, 2)
 
 
 def _evened(picture: np.ndarray) -> np.ndarray:
@@ -217,32 +223,82 @@ def _evened(picture: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(evened, (3, 3), 0)
 
 
+def _guesses(one: np.ndarray, other: np.ndarray, corners: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield where *corners* may have gone: nowhere, with the picture as a whole, and as details that look alike say."""
+    import cv2
+
+    yield corners
+    window = cv2.createHanningWindow((one.shape[1], one.shape[0]), cv2.CV_64F)
+    shift, _ = cv2.phaseCorrelate(one.astype(np.float64), other.astype(np.float64), window)
+    yield corners + np.array(shift, dtype=np.float32)
+    detector = cv2.SIFT_create(nfeatures=2000)  # type: ignore[attr-defined]  # its stubs lag behind
+    (points, own), (others, theirs) = (detector.detectAndCompute(picture, None) for picture in (one, other))
+    if own is None or theirs is None:
+        return
+    matches = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(own, theirs)
+    if len(matches) < _FEWEST_POINTS:
+        return
+    source = np.array([points[match.queryIdx].pt for match in matches], dtype=np.float32)
+    target = np.array([others[match.trainIdx].pt for match in matches], dtype=np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=3.0)
+    if matrix is not None:
+        yield (corners @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
 def _followed(
-    one: np.ndarray, other: np.ndarray, corners: np.ndarray, start: np.ndarray
-) -> tuple[float, float, float, int] | None:
+    one: np.ndarray, other: np.ndarray, corners: np.ndarray, guess: np.ndarray
+) -> tuple[np.ndarray, int] | None:
+    """Return the rotation and shift, (2, 3), that most corners agree on, and how many do; None where that may be by chance."""
     import cv2
 
     options: dict[str, Any] = {
         "winSize": (21, 21),
-        "maxLevel": 4,
+        "maxLevel": 3,
         "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 0.001),
         "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
     }
-    there, ok, _ = cv2.calcOpticalFlowPyrLK(one, other, corners, corners + start, **options)
+    there, ok, _ = cv2.calcOpticalFlowPyrLK(one, other, corners, guess.copy(), **options)
     back, returned, _ = cv2.calcOpticalFlowPyrLK(other, one, there, corners.copy(), **options)
-    good = (ok & returned).ravel().astype(bool) & (np.hypot(*(back - corners).reshape(-1, 2).T) < 0.5)
-    source, target = corners.reshape(-1, 2)[good], there.reshape(-1, 2)[good]
-    if len(source) < _FEWEST_POINTS:
+    good = (ok & returned).ravel().astype(bool) & (np.hypot(*(back - corners).T) < 0.5)
+    if good.sum() < _FEWEST_POINTS:
         return None
     matrix, agreeing = cv2.estimateAffinePartial2D(
-        source, target, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE_PX, maxIters=5000, confidence=0.999
+        corners[good],
+        there[good],
+        method=cv2.RANSAC,
+        ransacReprojThreshold=_TOLERANCE_PX,
+        maxIters=5000,
+        confidence=0.999,
     )
     count = 0 if agreeing is None else int(agreeing.sum())
     if matrix is None or count < max(_FEWEST_POINTS, len(corners) // 4):
         return None
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if not 0.8 < scale < 1.25:
+    if (
+        not 0.9 < np.hypot(matrix[0, 0], matrix[1, 0]) < 1.1
+    ):  # a camera that was turned or shifted sees things as large as before
         return None
-    center = np.array([(one.shape[1] - 1) / 2, (one.shape[0] - 1) / 2, 1.0])
-    dx, dy = matrix @ center - center[:2]
-    return float(dx), float(dy), float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))), count
+    inliers = agreeing.ravel().astype(bool)
+    return _rigid(corners[good][inliers], there[good][inliers]), count
+
+
+def _rigid(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the rotation and shift, (2, 3), that lead *source* to *target* (points, 2) with the least squared error (Kabsch)."""
+    middle, aim = source.mean(axis=0), target.mean(axis=0)
+    u, _, vt = np.linalg.svd((source - middle).T @ (target - aim))
+    turn = vt.T @ np.diag([1.0, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
+    return np.column_stack([turn, aim - turn @ middle])
+
+
+def _refined(one: np.ndarray, other: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Return *turn* as the whole picture has it; as it is where the pictures do not settle on anything near it."""
+    import cv2
+
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
+    try:
+        _, refined = cv2.findTransformECC(
+            one, other, turn.astype(np.float32), cv2.MOTION_EUCLIDEAN, criteria, None, _SMOOTHED
+        )
+    except cv2.error:  # it did not converge
+        return turn
+    near = np.abs(refined - turn)
+    return refined.astype(np.float64) if near[:, 2].max() < 4 and near[:, :2].max() < 0.02 else turn

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from dlc_assets.inference.crops import crop_of
 from dlc_assets.inference.pose_tables import pose_files
 from dlc_assets.lab.check_settings import Checks
-from dlc_assets.lab.errors import DlcAssetsError
+from dlc_assets.lab.errors import DlcAssetsError, NotFoundError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.layout import LabLayout
-from dlc_assets.lab.manifest import Manifest
+from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.poses.table_file import PoseTableFile
 from dlc_assets.recordings.info import SessionInfo, need_session_info
 from dlc_assets.recordings.setups import setup_of
@@ -43,6 +43,7 @@ QUESTIONS = {
     "camera_moved": "Does the camera stand where it stood?",
 }
 _MOST_MOMENTS = 20
+_NAMED = 2  # body parts beside the worst one
 
 
 def check_poses(lab: Lab, manifest: Manifest) -> list[Finding]:
@@ -50,16 +51,33 @@ def check_poses(lab: Lab, manifest: Manifest) -> list[Finding]:
 
     A check that cannot do its work says why, and does not pass; it never raises.
     """
-    settings = lab.settings.checks
-    key = content_hash(
-        [manifest.data_version, manifest.key, manifest.inputs, settings.model_dump(mode="json"), _setups(lab)]
-    )
-    found: tuple[Finding, ...] = _kept(lab.root, manifest.key, key, partial(_checked, lab, manifest))
+    content = content_hash([manifest.data_version, manifest.inputs, _looked_at(lab, manifest)])
+    found: tuple[Finding, ...] = _kept(lab.root, manifest.key, content, partial(_checked, lab, manifest))
     return list(found)
 
 
-def _setups(lab: Lab) -> Any:
-    return lab.settings.model_dump(mode="json", include={"setups"})
+def _looked_at(lab: Lab, manifest: Manifest) -> Any:
+    """Return what the findings depend on beside the poses: settings, the session's times and rig, evaluation, references."""
+    layout, details = lab.layout, manifest.details
+    session = read_manifest(layout.session_recordings(details["session"]))
+    evaluation = read_manifest(layout.evaluation(details["model"], details["version"]))
+    setups = lab.settings.setups
+    references = {period.reference for periods in setups.values() for period in periods if period.reference}
+    return [
+        lab.settings.model_dump(mode="json", include={"checks", "setups"}),
+        [] if session is None else [session.data_version, session.made, session.details],
+        [] if evaluation is None else [evaluation.data_version, evaluation.made],
+        {reference: _state_of(lab, reference) for reference in references},
+    ]
+
+
+def _state_of(lab: Lab, reference: str) -> Any:
+    try:
+        status = (lab.root / reference).stat()
+        return [status.st_size, status.st_mtime_ns]
+    except OSError:  # a session's key, or a picture that is not there
+        session = read_manifest(lab.layout.session_recordings(reference))
+        return None if session is None else session.data_version
 
 
 @lru_cache(maxsize=64)
@@ -80,8 +98,8 @@ def _checked(lab: Lab, manifest: Manifest) -> tuple[Finding, ...]:
     try:
         session, _ = need_session_info(lab.layout, manifest.details["session"])
         recordings = [_opened(lab, session, manifest, place) for place in range(len(manifest.details["recordings"]))]
-    except (DlcAssetsError, OSError) as error:
-        return tuple(_not_done(name, settings, error) for name in QUESTIONS if _severity(settings, name) != "off")
+    except Exception as error:  # noqa: BLE001  # a table or record that is damaged in whatever way: said, by every check
+        return tuple(_not_done(name, error) for name in QUESTIONS if _severity(settings, name) != "off")
     expected = partial(_expected, lab, manifest)
     looks: dict[str, Callable[[CheckedPoses], Seen]] = {
         "frames_match": lambda poses: frames_match(lab, session.session, poses),
@@ -103,7 +121,7 @@ def _checked(lab: Lab, manifest: Manifest) -> tuple[Finding, ...]:
             seen = {poses.recording.recording: look(poses) for poses in recordings}
             findings.append(_finding(name, settings, seen))
         except Exception as error:  # noqa: BLE001  # whatever a check stumbles over, the poses are there, and the others speak
-            findings.append(_not_done(name, settings, error))
+            findings.append(_not_done(name, error))
     return tuple(findings)
 
 
@@ -123,7 +141,10 @@ def _opened(lab: Lab, session: SessionInfo, manifest: Manifest, place: int) -> C
 
 def _expected(lab: Lab, manifest: Manifest) -> Any:
     pcutoff = manifest.details.get("pcutoff")
-    version = find_version(lab.layout, f"{manifest.details['model']}@{manifest.details['version']}")
+    try:
+        version = find_version(lab.layout, f"{manifest.details['model']}@{manifest.details['version']}")
+    except NotFoundError:  # of another lab, or deleted
+        return {}
     return {} if pcutoff is None else expected_shares(lab, version, float(pcutoff))
 
 
@@ -131,7 +152,7 @@ def _camera(shift: CameraShift | None) -> Seen:
     if shift is None:
         return Seen(sentence="no setup names a reference picture, so that nobody can tell")
     if not shift.known:
-        return Seen(None, "", failed=True, sentence=shift.sentence)
+        return Seen(failed=True, doubtful=True, sentence=shift.sentence)
     details = {"dx": round(shift.dx, 2), "dy": round(shift.dy, 2), "rotation": round(shift.rotation, 3)}
     return Seen(round(shift.shift, 2), "", (), details, failed=shift.moved, sentence=shift.sentence)
 
@@ -173,11 +194,11 @@ def _finding(name: str, settings: Checks, seen: dict[str, Seen]) -> Finding:
     )
     if len(bad) > len(shown):
         sentence += f" And {len(bad) - len(shown)} more recordings."
-    severity = _severity(settings, name)
+    sure = passed or any(not seen[recording].doubtful for recording in bad)
     return Finding(
         check=name,
         passed=passed,
-        severity="error" if severity == "error" else "warn",
+        severity="error" if _severity(settings, name) == "error" and sure else "warn",
         sentence=sentence,
         value=None if worst is None else values[worst],
         limit=limit,
@@ -205,7 +226,7 @@ def _said(name: str, settings: Checks, recording: str, seen: Seen, failed: bool)
     allowed = f" (allowed: {limit:g})" if failed else ""
     words = {
         "frames_match": "every frame is there, at its time",
-        "body_parts_found": f"{of} is below the p-cutoff in {value:.0%} of the frames",
+        "body_parts_found": f"{of} is below the p-cutoff in {value:.0%} of the frames{_others(seen, limit)}",
         "long_absences": of or "no animal and no body part is lost for long",
         "jumps": f"{of} jumps {value:.3g} times a minute{allowed}" if value else "no body part jumps",
         "swaps": f"{of} change places {value:.3g} times a minute{allowed}" if value else "no two change places",
@@ -221,24 +242,48 @@ def _said(name: str, settings: Checks, recording: str, seen: Seen, failed: bool)
     return f"{recording}: {words[name]}"
 
 
-def _not_done(name: str, settings: Checks, error: Exception) -> Finding:
-    why = str(error) if isinstance(error, DlcAssetsError) else f"{type(error).__name__}: {error}"
-    severity = "error" if _severity(settings, name) == "error" else "warn"
-    sentence = f"This check could not be done: {why.rstrip('.')}."
-    return Finding(
-        name,
-        passed=False,
-        severity="error" if severity == "error" else "warn",
-        sentence=sentence,
-        value=None,
-        limit=None,
+def _others(seen: Seen, limit: float | None) -> str:
+    """Name the body parts beside the worst one that are beyond the limit, too."""
+    beyond = sorted(
+        (
+            (share, part)
+            for part, share in seen.details.items()
+            if part != seen.of and limit is not None and share > limit
+        ),
+        reverse=True,
     )
+    said = [f"{part} in {share:.0%}" for share, part in beyond[:_NAMED]]
+    more = [f"{len(beyond) - _NAMED} more"] if len(beyond) > _NAMED else []
+    return f" (so are {', '.join([*said, *more])})" if said else ""
+
+
+def _not_done(name: str, error: Exception) -> Finding:
+    """Return the finding of a check that failed itself: a warning, whatever the check is worth, as nothing is known of the poses."""
+    why = str(error) if isinstance(error, DlcAssetsError) else f"{type(error).__name__}: {error}"
+    return Finding(name, False, "warn", f"This check could not be done: {why.rstrip('.')}.", None, None)
 
 
 def check_one(root: Path, manifest: Manifest, name: str) -> Finding | None:
-    """Return what the check *name* says of the pose table of *manifest*, None where it is off; *root* is the lab's folder."""
-    lab = Lab(LabLayout(root))
-    return next((finding for finding in check_poses(lab, manifest) if finding.check == name), None)
+    """Return what the check *name* says of the pose table of *manifest*, None where it is off; *root* is the lab's folder.
+
+    It never raises: a pose table is reported whatever becomes of its checks.
+    """
+    try:
+        found = check_poses(_lab(LabLayout(root)), manifest)
+    except Exception as error:  # noqa: BLE001  # lab.yaml may have become unreadable since, and so may what is beside the table
+        return _not_done(name, error)
+    return next((finding for finding in found if finding.check == name), None)
+
+
+def _lab(layout: LabLayout) -> Lab:
+    status = layout.settings_file.stat()
+    return _lab_with(layout, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _lab_with(layout: LabLayout, _size: int, _mtime_ns: int) -> Lab:
+    """Return the lab whose lab.yaml is of that size and time: ten checks of fifty sessions read a long one once."""
+    return Lab(layout)
 
 
 def moments_words(moments: Sequence[Moment]) -> list[dict[str, Any]]:

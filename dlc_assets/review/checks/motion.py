@@ -20,6 +20,7 @@ _LOOKED_FOR = 0.2
 _LEAST_JUMP = 0.3  # body lengths; less is jitter at high frame rates
 _LEAST_SWAP = 0.1  # body lengths between two points that can be told apart
 _STILL_PX = 1.0
+_AHEAD = 64  # frames that are looked at together
 _SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"), ("L", "R"), ("l", "r"))
 
 
@@ -50,9 +51,10 @@ def jumps(poses: CheckedPoses, settings: Jumps, swaps: Swaps) -> Seen:
         if not size:
             continue
         swapped = _swapped_frames(poses, individual, swaps)
+        top = _top_speed(settings, size, poses.setup.px_per_cm)
         for points in poses.all_points(individual):
             after, length, lasts = steps_of(points, poses.times)
-            limit = np.maximum(settings.max_speed * size * lasts, _LEAST_JUMP * size)
+            limit = np.maximum(top * lasts, _LEAST_JUMP * size)
             fast = length > limit
             if (own := swapped.get(points.bodypart)) is not None:
                 fast &= ~own[after]
@@ -64,7 +66,7 @@ def jumps(poses: CheckedPoses, settings: Jumps, swaps: Swaps) -> Seen:
             speed[after[fast]] = (length / np.maximum(lasts, 1e-9))[fast]
             for first, last in groups:
                 here = slice(first, last + 1)
-                what = f"{points.name} moves at {speed[here].max():.0f} px/s, {speed[here].max() / size:.0f} body lengths/s"
+                what = f"{points.name} moves at {_speed_words(poses, individual, float(speed[here].max()))}"
                 begin = max(0, int(first) - 1)
                 moments.append(
                     poses.moment(begin, last, individual, (points.bodypart,), what, badness=excess[here].max())
@@ -75,6 +77,20 @@ def jumps(poses: CheckedPoses, settings: Jumps, swaps: Swaps) -> Seen:
     return Seen(rates[worst], worst, sorted(moments, key=lambda moment: -moment.badness), rates)
 
 
+def _top_speed(settings: Jumps, size: float, px_per_cm: float | None) -> float:
+    """Return the fastest that a body part of an animal of *size* px can be, px/s."""
+    if settings.max_cm_per_s is not None and px_per_cm is not None:
+        return settings.max_cm_per_s * px_per_cm
+    return settings.max_speed * size
+
+
+def _speed_words(poses: CheckedPoses, individual: str, speed: float) -> str:
+    if poses.setup.px_per_cm is not None:
+        return f"{speed:.0f} px/s, {speed / poses.setup.px_per_cm:.0f} cm/s"
+    lengths = f", {speed / poses.size(individual):.0f} body lengths/s" if poses.measured(individual) else ""
+    return f"{speed:.0f} px/s{lengths}"
+
+
 def side_pairs(bodyparts: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of body parts whose names differ in left and right alone: ``leftear`` and ``rightear``, ``paw_L`` and ``paw_R``."""
     found: list[tuple[str, str]] = []
@@ -82,7 +98,11 @@ def side_pairs(bodyparts: Sequence[str]) -> list[tuple[str, str]]:
     for name in bodyparts:
         for left, right in _SIDES:
             # A single letter is a side only where it stands apart: "paw_L" and "LPaw", not the l of "tail".
-            pattern = left if len(left) > 1 else rf"(?<![A-Za-z]){left}(?![a-z])|(?<=[a-z0-9]){left}(?![A-Za-z])"
+            pattern = left
+            if left == "L":
+                pattern = r"(?<![A-Za-z])L(?![a-z])|(?<=[a-z0-9])L(?![A-Za-z])"
+            elif left == "l":
+                pattern = r"(?<![A-Za-z])l(?![A-Za-z])"
             for place in re.finditer(pattern, name):
                 other = name[: place.start()] + right + name[place.end() :]
                 if other in known and other != name and (name, other) not in found:
@@ -175,8 +195,7 @@ def stuck(poses: CheckedPoses, settings: Stuck) -> Seen:
     moments: list[Moment] = []
     for individual in poses.individuals:
         size = poses.size(individual)
-        parts = [bodypart for who, bodypart in poses.names if who == individual]
-        if not size or len(parts) < 2:
+        if not size or not poses.measured(individual):  # one of two paws that rests while the other moves is no fault
             continue
         for points in poses.all_points(individual):
             found = _left_behind(poses, points, size, settings.longest)
@@ -210,30 +229,39 @@ def _left_behind(poses: CheckedPoses, points: Points, size: float, least: float)
     with np.errstate(invalid="ignore"):
         still[1:] = points.sure[1:] & points.sure[:-1] & (step <= _STILL_PX)
     found = []
-    for first, last in runs(still, poses.times, 1.5 * poses.interval):
-        begin = max(0, first - 1)
+    quiet = runs(still, poses.times, 1.5 * poses.interval)
+    quiet[:, 0] = np.maximum(quiet[:, 0] - 1, 0)
+    for begin, last in quiet[poses.times[quiet[:, 1]] - poses.times[quiet[:, 0]] >= least]:
+        if _reach(rest_x, rest_y, begin, last) <= size:  # an animal that sleeps
+            continue
         for start, stop in _within_a_pixel(points, begin, last):
             lasts = float(poses.times[stop] - poses.times[start])
-            if lasts < least:
-                continue
-            here = slice(start, stop + 1)
-            where = np.stack([rest_x[here], rest_y[here]])
-            where = where[:, np.isfinite(where).all(axis=0)]
-            if where.shape[1] and np.hypot(*np.ptp(where, axis=1)) > size:
+            if lasts >= least and _reach(rest_x, rest_y, start, stop) > size:
                 found.append((start, stop, round(lasts, 3)))
     return found
+
+
+def _reach(x: np.ndarray, y: np.ndarray, first: int, last: int) -> float:
+    """Return the diagonal (px) of the box around the known points of the frames *first* to *last*; 0 where there are none."""
+    here = np.stack([x[first : last + 1], y[first : last + 1]])
+    here = here[:, np.isfinite(here).all(axis=0)]
+    return float(np.hypot(*np.ptp(here, axis=1))) if here.shape[1] else 0.0
 
 
 def _within_a_pixel(points: Points, first: int, last: int) -> Iterator[tuple[int, int]]:
     """Yield first and last frame of the stretches of *first* to *last* whose points lie within 1 px of each other in x and in y."""
     x, y = points.x[first : last + 1].astype(np.float64), points.y[first : last + 1].astype(np.float64)
-    start = 0
+    start, ahead = 0, _AHEAD
     while start < len(x) - 1:
+        here = slice(start, start + ahead)
         spread = np.maximum(
-            np.maximum.accumulate(x[start:]) - np.minimum.accumulate(x[start:]),
-            np.maximum.accumulate(y[start:]) - np.minimum.accumulate(y[start:]),
+            np.maximum.accumulate(x[here]) - np.minimum.accumulate(x[here]),
+            np.maximum.accumulate(y[here]) - np.minimum.accumulate(y[here]),
         )
         beyond = np.flatnonzero(spread > _STILL_PX)
+        if not len(beyond) and start + ahead < len(x):
+            ahead *= 2  # it stays in its place for longer than was looked ahead
+            continue
         stop = start + int(beyond[0]) - 1 if len(beyond) else len(x) - 1
         yield first + start, first + stop
-        start = max(stop, start + 1)
+        start, ahead = max(stop, start + 1), _AHEAD

@@ -11,15 +11,18 @@ from dlc_assets.review.findings import Moment
 
 
 def limb_lengths(poses: CheckedPoses, settings: LimbLengths) -> Seen:
-    """Return the largest share of frames in which a limb (an edge of the skeleton) is longer than so many times its median.
+    """Return the largest share of frames in which a limb is longer than so many times its median: a skeleton's edge, or a stated pair.
 
     A limb that points at the camera is short, so that only too long ones count.
     """
     shares: dict[str, float] = {}
     moments: list[Moment] = []
     known = set(poses.names)
+    pairs = poses.table.metadata.skeleton if settings.pairs == "skeleton" else settings.pairs
+    if not pairs:
+        return Seen(sentence="the model has no skeleton, and checks.limb_lengths.pairs states none")
     for individual in poses.individuals:
-        for start, end in poses.table.metadata.skeleton:
+        for start, end in pairs:
             if (individual, start) not in known or (individual, end) not in known:
                 continue
             one, other = poses.points(individual, start), poses.points(individual, end)

@@ -18,4 +18,5 @@ class Seen:
     moments: Sequence[Moment] = ()
     details: dict[str, Any] = field(default_factory=dict)
     failed: bool | None = None  # where the value alone does not say
+    doubtful: bool = False  # it could not be found out: no more than a warning, whatever the check is worth
     sentence: str = ""  # in the place of the check's own
