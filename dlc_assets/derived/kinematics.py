@@ -193,10 +193,11 @@ def _rig_with_camera(task: DerivedTask, recording: RecordingInfo | None) -> Meas
     shift = _camera(task, recording) if _needs_the_camera(rig.words) else None
     if shift is None:
         return rig
+    said = shift.sentence.removeprefix(f"{recording.recording}: ")
     withheld = None
     if shift.moved:
-        withheld = f"{shift.sentence}; nothing is said in cm and of regions."
-    return MeasuredRig(rig.px_per_cm, rig.regions, camera=shift.sentence, withheld=withheld)
+        withheld = f"{said}; nothing is said in cm and of regions."
+    return MeasuredRig(rig.px_per_cm, rig.regions, camera=said, withheld=withheld)
 
 
 def _camera(task: DerivedTask, recording: RecordingInfo) -> CameraShift | None:

@@ -58,7 +58,9 @@ def kinematics_figure(
     _draw_occupancy(figure, occupied, shown, width, height)
     for axis, line in ((way, _INK), (occupied, "white")):
         _draw_regions(axis, regions, line)
-        axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
+        axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+        axis.set_xlabel("x (px)", fontsize=8)
+        axis.set_ylabel("y (px)", fontsize=8)
         axis.tick_params(labelsize=7)
     return figure
 
@@ -81,6 +83,9 @@ def _draw_speed(axis: Axes, shown: Sequence[Shown], px_per_cm: float | None, tit
     axis.set_ylabel("speed (cm/s)" if px_per_cm else "speed (px/s)", fontsize=8)
     axis.set_xlabel("time (s)", fontsize=8)
     axis.set_ylim(bottom=0)
+    whole = shown[0].times if shown else np.empty(0)
+    if len(whole) > 1:  # all of the recording, also where nothing is known
+        axis.set_xlim(whole.min(), whole.max())
     axis.grid(alpha=0.25)
     axis.tick_params(labelsize=7)
     thinned = any(len(of.speed) > 2 * _BINS for of in shown)
@@ -107,6 +112,7 @@ def _binned(times: np.ndarray, speed: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _draw_occupancy(figure: Figure, axis: Axes, shown: Sequence[Shown], width: int, height: int) -> None:
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
 
     cell = max(width, height) / _CELLS
     edges = [np.arange(0, size + cell, cell) for size in (width, height)]
@@ -120,7 +126,8 @@ def _draw_occupancy(figure: Figure, axis: Axes, shown: Sequence[Shown], width: i
     if spent.max() > 0:
         shades = LogNorm(vmin=float(spent[spent > 0].min()), vmax=float(spent.max()) * 1.001)
         image = axis.pcolormesh(*edges, np.ma.masked_equal(spent.T, 0), norm=shades, cmap="viridis")
-        bar = figure.colorbar(image, ax=axis, shrink=0.9)
+        bar = figure.colorbar(image, ax=axis, shrink=0.9, ticks=LogLocator(subs=(1.0, 2.0, 5.0)), format="%g")
+        bar.ax.minorticks_off()
         bar.set_label("s", fontsize=8)
         bar.ax.tick_params(labelsize=7)
     else:
@@ -129,6 +136,7 @@ def _draw_occupancy(figure: Figure, axis: Axes, shown: Sequence[Shown], width: i
 
 def _draw_regions(axis: Axes, regions: Mapping[str, Region], line: str) -> None:
     from matplotlib import patches
+    from matplotlib.patheffects import withStroke
 
     for name, region in regions.items():
         drawn: Any
@@ -142,5 +150,13 @@ def _draw_regions(axis: Axes, regions: Mapping[str, Region], line: str) -> None:
             place = min(corners, key=lambda corner: (corner[1], corner[0]))
         axis.add_patch(drawn)
         axis.annotate(
-            name, place, (3, -3), textcoords="offset points", fontsize=7, color=line, va="top", annotation_clip=True
+            name,
+            place,
+            (3, -3),
+            textcoords="offset points",
+            fontsize=7,
+            color=line,
+            va="top",
+            annotation_clip=True,
+            path_effects=[withStroke(linewidth=2, foreground="white" if line == _INK else "#440154")],
         )

@@ -10,6 +10,8 @@ import numpy as np
 
 from dlc_assets.derived.filter_steps import Clock, present
 
+_STILL = 1e-8  # px/s; less is rounding, which would have a direction
+
 
 def velocity(clock: Clock, xy: np.ndarray) -> np.ndarray:
     """Return the velocity at each point, (frames, 2), float64, px/s; NaN where the point or a neighbour is missing."""
@@ -23,6 +25,7 @@ def velocity(clock: Clock, xy: np.ndarray) -> np.ndarray:
         found: np.ndarray = compute_velocity(data).to_numpy()
     if len(clock.stretches) > 1:
         _difference_at_the_ends(clock, xy, found)
+    found[np.abs(found) < _STILL] = 0.0
     found[~present(xy)] = np.nan
     return found
 
