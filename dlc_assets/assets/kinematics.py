@@ -1,59 +1,39 @@
 """`kinematics`: what is measured of the poses of one session by one model: speed, direction, distances, regions."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
-from dlc_assets.assets import previews
-from dlc_assets.assets.filtering import filtered_pose_table
+from dlc_assets.assets import filtering, previews
+from dlc_assets.assets.derived import DerivedConfig, derived_stage
 from dlc_assets.assets.inference import pose_table
-from dlc_assets.assets.reporting import Made, Stage, make_chains
+from dlc_assets.assets.reporting import Made, Stage
 from dlc_assets.checks import outcomes
-from dlc_assets.derived.kinematics import ASSET, kinematics_inputs, measure_session
+from dlc_assets.derived.kinematics import KIND, measure_session
 from dlc_assets.derived.kinematics_figures import Shown
 from dlc_assets.derived.kinematics_reading import kinematics_files
 from dlc_assets.derived.kinematics_schema import RULES, base_columns
-from dlc_assets.inference.pose_tables import pose_manifest
-from dlc_assets.lab.errors import NotFoundError
-from dlc_assets.lab.keys import split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
-from dlc_assets.partitions import session_models
 from dlc_assets.recordings.info import need_session_info
 from dlc_assets.recordings.setups import setup_of
-from dlc_assets.resources.lab import LabResource
 
-# Differs from its neighbours' so that a backfill never fuses them.
-SESSIONS_PER_RUN = 120
 _DRAWN = ("time", "individual", "centroid_x_px", "centroid_y_px", "speed_px_s")
 
-
-class KinematicsConfig(dg.Config):
-    """Settings of one run; empty means the lab's files. A stated source makes the result "custom"."""
-
-    version: str | None = Field(
-        None, description="version of the model; default: the released one, else the current one"
-    )
-    source: str | None = Field(
-        None, description="filtered or raw: the poses that are measured; default: lab.yaml's kinematics.from"
-    )
-    recompute: bool = Field(False, description="measure even though what is stored is up to date")
-
-    def overrides(self) -> dict[str, Any]:
-        """Return what was stated."""
-        return {name: value for name, value in self.model_dump(exclude={"recompute"}).items() if value is not None}
-
-
-@dg.asset(
-    deps=[pose_table, filtered_pose_table],
+SPEC = dg.AssetSpec(
+    KIND.asset,
+    deps=[pose_table, filtering.SPEC],
+    description=(
+        "What is measured of the poses of one session: a row for each frame and individual, one Parquet file a recording.\n\n"
+        "Speed, acceleration, heading and path length of the centroid; speed and acceleration of body parts; distances between body "
+        "parts and to regions; time in regions. In px, and in cm where the setup has a scale. From the filtered poses, unless lab.yaml "
+        "says otherwise. In a notebook: `dlc_assets.open_lab().kinematics()`. What each column means: "
+        "docs/reference/kinematics-table.md; how to use it: docs/how-to/kinematics.md."
+    ),
     group_name="inference",
     owners=["team:lab"],
     kinds={"parquet"},
-    partitions_def=session_models,
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=SESSIONS_PER_RUN),
-    output_required=False,
     code_version="1",
     metadata={
         "dagster/column_schema": previews.column_schema(
@@ -71,53 +51,31 @@ class KinematicsConfig(dg.Config):
         )
     },
 )
-def kinematics(
-    context: dg.AssetExecutionContext, config: KinematicsConfig, lab: LabResource
-) -> Iterator[dg.MaterializeResult]:
-    """What is measured of the poses of one session: a row for each frame and individual, one Parquet file a recording.
-
-    Speed, acceleration, heading, path length of the centroid; speed and acceleration of body parts; distances between body parts and to
-    regions; time in regions. In px, and in cm where the setup has a scale. From the filtered poses, unless lab.yaml says otherwise.
-    In a notebook: `dlc_assets.open_lab().kinematics()`. What each column means: docs/reference/kinematics-table.md.
-    """
-    opened = lab.open()
-    yield from make_chains(context, opened, [kinematics_stage(context, opened, config)])
 
 
-def kinematics_stage(context: dg.AssetExecutionContext, opened: Lab, config: KinematicsConfig) -> Stage:
-    """Return how a run makes kinematics, by itself or after the filtered poses."""
+def kinematics_stage(context: dg.AssetExecutionContext, lab: Lab, config: DerivedConfig) -> Stage:
+    """Return how a run makes kinematics; a source that it states makes them "custom"."""
+    stated = {} if config.kinematics_from is None else {"source": config.kinematics_from}
 
-    def make(key: str) -> Made:
-        model, session = split_pose_key(key)
+    def make(model: str, session: str) -> Made:
         manifest, made_now = measure_session(
-            opened,
+            lab,
             model,
             session,
-            overrides=config.overrides(),
+            overrides={**config.overrides(), **stated},
             recompute=config.recompute,
             run_id=context.run.run_id,
             log=context.log.info,
         )
         filtered = manifest.details["filtered_poses"]
-        return Made(
-            manifest.data_version,
-            _metadata(opened, manifest, made_now),
-            {
-                "pose_table": manifest.inputs["poses"],
-                **({} if filtered is None else {"filtered_pose_table": filtered}),
-            },
-            outcomes.evaluations(manifest, opened.root),
-        )
+        made_from = {"pose_table": manifest.inputs["poses"]}
+        if filtered is not None:
+            made_from[filtering.KIND.asset] = filtered
+        checks = outcomes.evaluations(manifest, lab.root)
+        return Made(manifest.data_version, _metadata(lab, manifest, made_now), made_from, checks)
 
-    def inputs(key: str) -> dict[str, str]:
-        model, session = split_pose_key(key)
-        info, _ = need_session_info(opened.layout, session)
-        poses = pose_manifest(opened, model, info)
-        if poses is None:
-            raise NotFoundError(f"{session} has no poses by {model}.")
-        return kinematics_inputs(opened, info, poses)
-
-    return Stage(ASSET, make, inputs, retried=True)
+    stage = derived_stage(lab, KIND, make)
+    return stage if config.kinematics_from != "raw" else replace(stage, needs=())
 
 
 def _metadata(lab: Lab, manifest: Manifest, made_now: bool) -> dict[str, Any]:
