@@ -178,27 +178,30 @@ class Measuring:
     def columns(self, individual: str) -> Iterator[tuple[str, np.ndarray]]:
         """Yield name and values ((frames,), NaN where unknown) of each measure of *individual* that is not in cm."""
         parts = [part for of, part in self._streams if of == individual]
-        if not self.is_unique(individual):
-            yield from self._of_the_centroid(individual, parts)
-            if self.plan.body_axis is not None:
-                first, second = (self._points(individual, part) for part in self.plan.body_axis)
-                yield "body_axis_deg", motion.direction(second - first)
-            for one, other in self.plan.distances:
-                between = self._points(individual, other) - self._points(individual, one)
-                yield f"distance_{column_word(one)}_{column_word(other)}_px", motion.magnitude(between)
+        centroid = None if self.is_unique(individual) else _Centroid(self, individual, parts)
         for part in parts:
-            xy = self._points(individual, part)
+            xy = self.points(individual, part)
+            moving = motion.velocity(self.clock, xy)
+            accelerated = motion.velocity(self.clock, moving)
+            if centroid is not None:
+                centroid.add(part, xy, moving, accelerated)
             if part not in self.plan.bodyparts:
                 continue
             word = column_word(part)
-            moving = motion.velocity(self.clock, xy)
             yield f"{word}_speed_px_s", motion.magnitude(moving)
-            yield f"{word}_acceleration_px_s2", motion.magnitude(motion.velocity(self.clock, moving))
+            yield f"{word}_acceleration_px_s2", motion.magnitude(accelerated)
             for region in self._regions():
-                yield (
-                    f"{word}_distance_to_{column_word(region)}_px",
-                    signed_distance(self.rig.regions[region], xy[:, 0], xy[:, 1]),
-                )
+                distance = signed_distance(self.rig.regions[region], xy[:, 0], xy[:, 1])
+                yield f"{word}_distance_to_{column_word(region)}_px", distance
+        if centroid is None:
+            return
+        yield from self._of_the_centroid(individual, centroid)
+        if self.plan.body_axis is not None:
+            first, second = (self.points(individual, part) for part in self.plan.body_axis)
+            yield "body_axis_deg", motion.direction(second - first)
+        for one, other in self.plan.distances:
+            between = self.points(individual, other) - self.points(individual, one)
+            yield f"distance_{column_word(one)}_{column_word(other)}_px", motion.magnitude(between)
 
     def summary(self, individual: str) -> dict[str, Any]:
         """Return what there is to say of *individual* in a few numbers, after its `columns` were asked for.
@@ -227,7 +230,7 @@ class Measuring:
     def _regions(self) -> list[str]:
         return [] if self.rig.withheld else list(self.rig.regions)
 
-    def _points(self, individual: str, part: str) -> np.ndarray:
+    def points(self, individual: str, part: str) -> np.ndarray:
         """Return (frames, 2) float64, NaN where there is no point; of a part that is not the individual's, that of no animal's."""
         name = (individual, part) if (individual, part) in self._streams else (UNIQUE, part)
         stream = self._streams.get(name)
@@ -237,29 +240,14 @@ class Measuring:
         self._seen[name] = bool(present(xy).any())
         return xy
 
-    def _centroid(self, individual: str, parts: list[str]) -> np.ndarray:
-        chosen = [part for part in parts if self.settings.centroid is None or part in self.settings.centroid]
-        total, count = np.zeros((self.frames, 2)), np.zeros(self.frames, dtype=np.int32)
-        for part in chosen:
-            xy = self._points(individual, part)
-            there = present(xy)
-            total[there] += xy[there]
-            count += there
-        known = (count > 0) & (count >= CENTROID_SHARE * len(chosen))
-        total[~known] = np.nan
-        return total / np.maximum(count, 1)[:, None]
-
-    def _of_the_centroid(self, individual: str, parts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-        xy = self._centroid(individual, parts)
-        known = present(xy)
+    def _of_the_centroid(self, individual: str, centroid: _Centroid) -> Iterator[tuple[str, np.ndarray]]:
+        xy, moving, accelerated, length = centroid.measured(self.clock)
+        known, speed = present(xy), motion.magnitude(moving)
         yield "centroid_x_px", xy[:, 0]
         yield "centroid_y_px", xy[:, 1]
-        moving = motion.velocity(self.clock, xy)
-        speed = motion.magnitude(moving)
         yield "speed_px_s", speed
+        yield "acceleration_px_s2", motion.magnitude(accelerated)
         yield "heading_deg", motion.direction(moving)
-        yield "acceleration_px_s2", motion.magnitude(motion.velocity(self.clock, moving))
-        length = motion.path_length(self.clock, xy)
         yield "path_length_px", length
         moved = speed[~np.isnan(speed)]
         seconds = float(self._durations[known].sum())
@@ -294,6 +282,45 @@ class Measuring:
     def _cm(self, px: float | None) -> float | None:
         scale = self.rig.px_per_cm
         return None if px is None or scale is None or self.rig.withheld else _rounded(px / scale)
+
+
+class _Centroid:
+    """The centroid of one individual: the mean of its body parts' positions.
+
+    Its velocity, acceleration and steps are the means of its body parts': the same as the centroid's own where every body part is
+    known, while a body part that comes or goes would make the centroid jump though nothing moved.
+    """
+
+    def __init__(self, measuring: Measuring, individual: str, parts: list[str]) -> None:
+        chosen = measuring.settings.centroid
+        self._parts = [part for part in parts if chosen is None or part in chosen]
+        self._needed = CENTROID_SHARE * len(self._parts)
+        position = motion.Mean(measuring.frames)
+        for part in self._parts:
+            position.add(measuring.points(individual, part))
+        self._xy = position.of_at_least(self._needed)
+        self._at = np.flatnonzero(present(self._xy))
+        self._moving, self._accelerated = motion.Mean(measuring.frames), motion.Mean(measuring.frames)
+        self._steps = motion.Mean(max(len(self._at) - 1, 0))
+
+    def add(self, part: str, xy: np.ndarray, moving: np.ndarray, accelerated: np.ndarray) -> None:
+        """Take in a body part: where it is, its velocity and its acceleration, (frames, 2) each."""
+        if part not in self._parts:
+            return
+        self._moving.add(moving)
+        self._accelerated.add(accelerated)
+        if len(self._at):
+            self._steps.add(np.diff(xy[self._at], axis=0))
+
+    def measured(self, clock: Clock) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return positions, velocities and accelerations, (frames, 2) each, and the length of the way, (frames,)."""
+        unknown = ~present(self._xy)
+        moving, accelerated = (mean.of_at_least(self._needed) for mean in (self._moving, self._accelerated))
+        moving[unknown] = accelerated[unknown] = np.nan
+        steps = self._steps.of_at_least(1)
+        without = ~present(steps)  # no body part is known at both of its ends
+        steps[without] = np.diff(self._xy[self._at], axis=0)[without]
+        return self._xy, moving, accelerated, motion.path_length(clock, self._xy, steps)
 
 
 def _rounded(value: float | None) -> float | None:

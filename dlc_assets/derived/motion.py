@@ -55,20 +55,39 @@ def direction(vectors: np.ndarray) -> np.ndarray:
     return angle
 
 
-def path_length(clock: Clock, xy: np.ndarray) -> np.ndarray:
+def path_length(clock: Clock, xy: np.ndarray, steps: np.ndarray | None = None) -> np.ndarray:
     """Return the length of the way up to each point, (frames,), float64, px; NaN where there is none.
 
     Where points are missing, the way is the straight line from the last point before to the first one after; what happened in a gap
-    in time is not counted.
+    in time is not counted. *steps*, (points - 1, 2), lead from each point that is there to the next one, where that is not their
+    difference.
     """
     at = np.flatnonzero(present(xy))
     length = np.full(len(xy), np.nan)
     if len(at):
-        steps = magnitude(np.diff(xy[at], axis=0))
+        lengths = magnitude(np.diff(xy[at], axis=0) if steps is None else steps)
         of = clock.stretch_of[at]
-        steps[of[1:] != of[:-1]] = 0.0
-        length[at] = np.concatenate([[0.0], np.cumsum(steps)])
+        lengths[of[1:] != of[:-1]] = 0.0
+        length[at] = np.concatenate([[0.0], np.cumsum(lengths)])
     return length
+
+
+class Mean:
+    """The mean of vectors of several body parts, (frames, 2), each as far as it is known."""
+
+    def __init__(self, frames: int) -> None:
+        self._total, self._count = np.zeros((frames, 2)), np.zeros(frames, dtype=np.int32)
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Take in those of one body part, NaN where unknown."""
+        there = present(vectors)
+        np.add(self._total, vectors, out=self._total, where=there[:, None])
+        self._count += there
+
+    def of_at_least(self, count: float) -> np.ndarray:
+        """Return the mean where it is of at least so many (and of one), NaN elsewhere."""
+        known = self._count >= max(count, 1)
+        return np.where(known[:, None], self._total / np.maximum(self._count, 1)[:, None], np.nan)
 
 
 def durations(clock: Clock, interval: float | None) -> np.ndarray:

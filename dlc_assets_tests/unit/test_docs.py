@@ -19,6 +19,7 @@ from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
 from dlc_assets.definitions import defs
+from dlc_assets.derived.kinematics_schema import RULES, base_columns
 from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.lab.session_metadata import SessionMetadata
 from dlc_assets.lab.settings import LabSettings
@@ -138,6 +139,14 @@ def test_the_pose_tables_page_lists_its_columns() -> None:
     first_table = (REFERENCE / "pose-table.md").read_text(encoding="utf-8").partition("\n## ")[0]
     assert [row[:4] for row in _rows(first_table)] == [
         [column.name, column.arrow, column.unit, "yes" if column.nullable else "no"] for column in COLUMNS
+    ]
+
+
+def test_the_kinematics_tables_page_lists_its_columns() -> None:
+    first_table = (REFERENCE / "kinematics-table.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert _rows(first_table) == [
+        *([name, arrow, unit, "no", description] for name, arrow, unit, _, description in base_columns()),
+        *([r.template, r.arrow, r.unit, "yes" if r.lengths else "no", r.description] for r in RULES),
     ]
 
 

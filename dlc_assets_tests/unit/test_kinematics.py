@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
+from movement import kinematics as movement
+from movement.utils.vector import compute_signed_angle_2d
 
 from dlc_assets import open_lab
 from dlc_assets.assets.kinematics import _metadata
@@ -32,8 +35,9 @@ from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.lab.regions import Circle, CircleRegion
 from dlc_assets.lab.settings import LabSettings
 from dlc_assets.lab.yaml_settings import read_settings
+from dlc_assets.poses.formats import tracks_to_movement
 from dlc_assets.poses.schema import PoseMetadata, Track
-from dlc_assets.poses.table_file import write_pose_table
+from dlc_assets.poses.table_file import read_pose_metadata, write_pose_table
 from dlc_assets.recordings.info import need_session_info
 from dlc_assets.review.camera import CameraShift
 from dlc_assets.state.behind import Product, pose_products
@@ -171,6 +175,51 @@ def test_the_centroid_needs_half_of_its_body_parts(tmp_path: Path) -> None:
     frame, _ = _measured(tmp_path, tracks, KinematicsSettings(centroid=("a",), bodyparts=("b",)))
     assert (frame["centroid_x_px"] == 10).all()
     assert [name for name in frame.columns if name.endswith("speed_px_s")] == ["speed_px_s", "b_speed_px_s"]
+
+
+def test_a_body_part_that_comes_and_goes_is_no_movement(tmp_path: Path) -> None:
+    x = 0.5 * np.arange(FRAMES)
+    seen = np.where(np.arange(FRAMES) % 7 < 3, np.nan, 1.0)
+    tracks = [_track("snout", x + 30, 24), _track("ear", x + 20, 24), _track("tail", (x - 60) * seen, 24)]
+    frame, done = _measured(tmp_path, tracks)
+    assert frame["centroid_x_px"].diff().max() > 20, "the middle of what is seen does jump"
+    np.testing.assert_allclose(frame["speed_px_s"], 12.5, rtol=1e-4)
+    np.testing.assert_allclose(frame["acceleration_px_s2"], 0, atol=1e-2)
+    assert done.summaries[0]["path_length_px"] == pytest.approx(0.5 * (FRAMES - 1), rel=1e-4)
+
+
+def test_where_no_body_part_is_known_twice_the_way_is_the_centroids(tmp_path: Path) -> None:
+    first = np.arange(FRAMES) < 200
+    tracks = [_track("a", np.where(first, 10, np.nan), 5), _track("b", np.where(first, np.nan, 13), 9)]
+    _, done = _measured(tmp_path, tracks)
+    assert done.summaries[0]["path_length_px"] == pytest.approx(5)
+
+
+@pytest.mark.filterwarnings("ignore:The result may be unreliable")  # movement's
+def test_the_centroid_moves_as_movement_has_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    tracks = [_track(part, *np.cumsum(rng.normal(0, 2, (2, FRAMES)), axis=1)) for part in ("a", "b", "c")]
+    settings = KinematicsSettings(distances=(("a", "b"),), body_axis=("a", "c"))
+    frame, done = _measured(tmp_path, tracks, settings)
+    position = tracks_to_movement(tracks, np.arange(FRAMES) / RATE, _metadata_at(tmp_path)).position
+    centroid = position.mean("keypoints").squeeze("individuals")
+
+    def norm(of: xr.DataArray) -> np.ndarray:
+        return np.hypot(of.sel(space="x"), of.sel(space="y")).to_numpy()
+
+    np.testing.assert_allclose(frame["speed_px_s"], norm(movement.compute_velocity(centroid)), rtol=1e-4)
+    np.testing.assert_allclose(frame["acceleration_px_s2"], norm(movement.compute_acceleration(centroid)), rtol=1e-3)
+    assert done.summaries[0]["path_length_px"] == pytest.approx(float(movement.compute_path_length(centroid)), rel=1e-5)
+    apart = movement.compute_pairwise_distances(position.squeeze("individuals"), "keypoints", {"a": "b"})
+    np.testing.assert_allclose(frame["distance_a_b_px"], apart.to_numpy().ravel(), rtol=1e-4)
+    axis = (position.sel(keypoints="c") - position.sel(keypoints="a")).squeeze("individuals")
+    angle = np.degrees(compute_signed_angle_2d(xr.ones_like(axis) * xr.DataArray([1.0, 0.0], dims="space"), axis))
+    np.testing.assert_allclose(frame["body_axis_deg"], angle, rtol=1e-4, atol=1e-3)
+
+
+def _metadata_at(folder: Path) -> PoseMetadata:
+    """Return what the pose table in *folder* says of itself."""
+    return read_pose_metadata(folder / "poses.parquet")
 
 
 def test_individuals_have_rows_and_the_body_parts_of_none_have_no_centroid(tmp_path: Path) -> None:
