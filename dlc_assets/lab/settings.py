@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.labeled_video_settings import LabeledVideoSettings
 from dlc_assets.lab.regions import Region
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
@@ -601,6 +602,7 @@ class LabSettings(StrictSettings):
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
     review: Review = Review()
+    labeled_video: LabeledVideoSettings = LabeledVideoSettings()
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()
