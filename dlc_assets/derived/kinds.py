@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from dlc_assets.derived.product import DerivedKind
+from dlc_assets.review import labeled_video
 
-KINDS: tuple[DerivedKind, ...] = ()
+KINDS: tuple[DerivedKind, ...] = (labeled_video.KIND,)

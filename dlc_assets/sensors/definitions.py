@@ -1,4 +1,4 @@
-"""The sensors: recordings, models, labels, training, analysis, export, catalog, and the janitor."""
+"""The sensors: recordings, models, labels, training, analysis, labeled videos, export, catalog, and the janitor."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import dagster as dg
 from dlc_assets import jobs
 from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
+from dlc_assets.assets.labeled_video import SESSIONS_PER_RUN as LABELED_PER_RUN
 from dlc_assets.assets.labels import observe_labels
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.inference.releases import rule_problems
@@ -93,6 +94,19 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     add_keys(context.instance, MODEL, trained_models(opened.layout))
     with RecordingIndex.opened(opened) as index:
         return _ask(context, opened, index, jobs.analyze.name, ("pose_table",), ANALYSES_PER_RUN, problems)
+
+
+@dg.sensor(
+    jobs=[jobs.label_videos],
+    minimum_interval_seconds=_NOW_AND_THEN,
+    default_status=_ON,
+    description="Asks for labeled videos of released poses, where lab.yaml says that they are made by themselves.",
+)
+def labeled_videos(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """Where `labeled_video.auto` is on, sessions whose labeled videos are missing or behind get them."""
+    opened = lab.open()
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.label_videos.name, ("labeled_video",), LABELED_PER_RUN, [])
 
 
 @dg.sensor(
@@ -314,4 +328,15 @@ def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     return dg.SensorResult(skip_reason=said, cursor=looked.to_cursor())
 
 
-ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)
+ALL = (
+    recordings,
+    analysis,
+    labeled_videos,
+    export,
+    models_and_labels,
+    auto_train,
+    evaluation,
+    catalog,
+    janitor,
+    notices,
+)
