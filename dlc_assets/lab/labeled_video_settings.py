@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from dlc_assets.lab.yaml_settings import StrictSettings, parse_settings
 
@@ -49,15 +49,22 @@ class LabeledVideoSettings(StrictSettings):
         None, description="px of the labeled video; None: the recording's"
     )
 
-    @model_validator(mode="after")
-    def _span_is_one(self) -> LabeledVideoSettings:
-        if self.start is not None and self.end is not None and self.start >= self.end:
-            raise ValueError(f"start ({self.start:g}) is not before end ({self.end:g}): no frame would be shown")
-        if self.span_unit == "frames":
-            for name, value in (("start", self.start), ("end", self.end)):
-                if value is not None and (value != int(value) or value < 0):
-                    raise ValueError(f"{name}: expected the number of a frame, from 0, got {value:g}")
-        return self
+    @field_validator("end")
+    @classmethod
+    def _after_start(cls, end: float | None, info: ValidationInfo) -> float | None:
+        start = info.data.get("start")
+        if start is not None and end is not None and start >= end:
+            raise ValueError(f"expected an end after the start, which is {start:g}; no frame would be shown")
+        return end
+
+    @field_validator("span_unit")
+    @classmethod
+    def _frames_have_numbers(cls, unit: str, info: ValidationInfo) -> str:
+        for name in ("start", "end"):
+            value = info.data.get(name)
+            if unit == "frames" and value is not None and (value != int(value) or value < 0):
+                raise ValueError(f"expected {name} to be the number of a frame, from 0, but it is {value:g}")
+        return unit
 
     def overridden(self, stated: Mapping[str, Any]) -> LabeledVideoSettings:
         """Return these settings with what one run states itself.

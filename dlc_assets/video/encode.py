@@ -104,7 +104,10 @@ class H264Writer:
 
     def write(self, planes: np.ndarray, begins: int, ends: int) -> None:
         """Add a frame that is shown from *begins* to *ends* (`TICK`); *planes*, (height * 3 / 2, width) uint8, is kept until written."""
-        frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+        # PyAV takes the planes of other heights for shorter ones where it does not copy them: their colors would be shifted.
+        uncopied = len(planes) * 2 // 3 % 4 == 0
+        from_array = av.VideoFrame.from_numpy_buffer if uncopied else av.VideoFrame.from_ndarray
+        frame = from_array(planes, format="yuv420p")
         frame.pts, frame.time_base = begins, TICK
         self._durations[begins] = ends - begins
         self._mux(self._stream.encode(frame))
