@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from dlc_assets.assets import previews
+from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.reporting import Made, failing_clearly, make_partitions
 from dlc_assets.inference.pose_tables import pose_manifest
@@ -92,7 +93,7 @@ class LabeledVideoConfig(dg.Config):
 
 
 @dg.asset(
-    deps=[pose_table],
+    deps=[pose_table, filtered_pose_table],
     group_name="review",
     owners=["team:lab"],
     kinds={"mp4"},
@@ -125,8 +126,11 @@ def labeled_video(
             run_id=context.run.run_id,
             log=context.log.info,
         )
+        filtered = manifest.details["filtered_poses"]
         return Made(
-            manifest.data_version, _metadata(opened, manifest, made_now), {"pose_table": manifest.inputs["poses"]}
+            manifest.data_version,
+            _metadata(opened, manifest, made_now),
+            {"pose_table": manifest.inputs["poses"], **({"filtered_pose_table": filtered} if filtered else {})},
         )
 
     def inputs(key: str) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from dlc_assets.derived import filtered_poses
 from dlc_assets.derived.product import DerivedKind
 from dlc_assets.review import labeled_video
 
-KINDS: tuple[DerivedKind, ...] = (labeled_video.KIND,)
+KINDS: tuple[DerivedKind, ...] = (filtered_poses.KIND, labeled_video.KIND)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dlc_assets.derived.filtered_poses import ASSET as FILTERED
+from dlc_assets.derived.filtered_poses import filtered_pose_files
 from dlc_assets.derived.product import Built, DerivedKind, DerivedTask, derived_files, derived_manifest, make_derived
 from dlc_assets.inference.pose_tables import unchanged_parts, wanted_version
 from dlc_assets.inference.streaming import Ahead, VideoPart
@@ -28,7 +30,6 @@ from dlc_assets.video.encode import TICK, H264Writer, ticks_of
 from dlc_assets.video.planes import PictureShape, color_tags, planes_of_stretch
 
 ASSET = "labeled_video"
-_FILTERED = "filtered_pose_table"
 _OWN = frozenset({"version", "recordings"})  # of a run's settings, those that lab.yaml has not
 _AHEAD_BYTES = 32 << 20  # of pictures that wait for the next stage
 _LEAST_RADIUS = 2.0  # px
@@ -60,12 +61,12 @@ def labeled_video_inputs(lab: Lab, session: SessionInfo, poses: Manifest) -> dic
 
 def _filtered_version(lab: Lab, poses: Manifest) -> str:
     details = poses.details
-    found = derived_manifest(lab, _FILTERED, details["model"], details["version"], details["session"])
+    found = derived_manifest(lab, FILTERED, details["model"], details["version"], details["session"])
     return "" if found is None else found.data_version
 
 
 def _made_from(lab: Lab) -> tuple[str, ...]:
-    return (_FILTERED,) if lab.settings.labeled_video.poses == "filtered" else ()
+    return (FILTERED,) if lab.settings.labeled_video.poses == "filtered" else ()
 
 
 KIND = DerivedKind(
@@ -127,7 +128,7 @@ def _is_of_other_filtered_poses(lab: Lab, model: str, session_key: str, override
     stated = overrides.get("version")
     version = (find_version(lab.layout, f"{model}@{stated}") if stated else wanted_version(lab, model, session)).version
     existing = derived_manifest(lab, ASSET, model, version, session_key)
-    filtered = derived_manifest(lab, _FILTERED, model, version, session_key)
+    filtered = derived_manifest(lab, FILTERED, model, version, session_key)
     return existing is not None and filtered is not None and existing.details["drawn"] != filtered.data_version
 
 
@@ -142,9 +143,9 @@ def _build(task: DerivedTask, folder: Path) -> Built:
     tables = {file.recording: file.path for file in task.files}
     drawn = task.poses.data_version
     if settings.poses == "filtered":
-        filtered = task.above(_FILTERED)
+        filtered = task.above(FILTERED)
         drawn = filtered.data_version
-        tables = {path.stem: path for path in derived_files(task.lab, filtered) if path.suffix == ".parquet"}
+        tables = {file.recording: file.path for file in filtered_pose_files(task.lab, filtered)}
     chosen = task.overrides.get("recordings") or list(tables)
     rows, outside = [], []
     for name in chosen:
@@ -170,6 +171,7 @@ def _build(task: DerivedTask, folder: Path) -> Built:
         details={
             "poses": settings.poses,
             "drawn": drawn,
+            "filtered_poses": _filtered_version(task.lab, task.poses),
             "look": settings.model_dump(exclude={"auto"}),
             "recordings": rows,
             "frames": sum(row["frames"] for row in rows),

@@ -544,7 +544,13 @@ def test_filtered_poses_are_drawn_once_they_are_made(task: Lab) -> None:
             key=pose_key("walker", KEY),
             inputs={"poses": "poses-1"},
             data_version=data_version,
-            details={"model": "walker", "version": version, "session": KEY, "files": ["top.parquet"]},
+            details={
+                "model": "walker",
+                "version": version,
+                "session": KEY,
+                "files": ["top.parquet"],
+                "recordings": [{"recording": "top"}],
+            },
         ).write(folder)
 
     folder.mkdir(parents=True)
