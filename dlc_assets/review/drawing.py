@@ -15,9 +15,9 @@ Ink = tuple[int, int, int]
 
 _SHIFT = 4  # binary digits behind the point of positions
 _FARTHEST = 16_000.0  # px; what lies farther out is not drawn: OpenCV counts in 32 bits
-_LEVELS = 6  # of a trail's fading
+_LEVELS = 5  # of a trail's fading
 _TRAIL_POINTS = 48  # of one trail; more cannot be told apart
-_TRAIL_ALPHA = 110  # of 127
+_TRAIL_ALPHA = 0.85  # of its newest part
 _DARK, _BRIGHT, _GREY = 16, 235, 128
 
 
@@ -146,12 +146,29 @@ class FrameDrawer:
         step = -(-(index + 1 - begin) // _TRAIL_POINTS)
         number = stretch.first + begin
         chosen = np.append(np.arange(begin + -number % step, index, step), index)
-        age = (times[index] - times[chosen]) / self._look.trail
-        level = np.minimum((age * _LEVELS).astype(int), _LEVELS - 1)
-        for track, color in enumerate(self._look.inks):
-            sure = stretch.sure[track, chosen]
-            if sure[-1] or sure.any():
-                canvas.trail(stretch.fixed[:, track, chosen].T, sure, level, color, self._line)
+        age = (times[index] - times[chosen[1:]]) / self._look.trail
+        level = np.minimum((age * _LEVELS).astype(int), _LEVELS - 1)  # of each piece, by its newer end
+        sure = stretch.sure[:, chosen]
+        if not sure.any():
+            return
+        joined = sure[:, 1:] & sure[:, :-1]
+        places = stretch.fixed[:, :, chosen]
+        layers = []
+        for of in range(_LEVELS - 1, -1, -1):  # the newest is drawn last, over the older ones
+            lines = [
+                (_runs(places[:, track].T, joined[track] & (level == of)), color)
+                for track, color in enumerate(self._look.inks)
+            ]
+            layers.append((_TRAIL_ALPHA * (_LEVELS - of) / _LEVELS, [line for line in lines if line[0]]))
+        canvas.layers(layers, places[:, sure], self._line)
+
+
+def _runs(places: np.ndarray, joined: np.ndarray) -> list[np.ndarray]:
+    """Return the lines, each (points, 2), that the pieces between neighbours of *places* (n, 2) make up which *joined* (n - 1) chooses."""
+    pieces = np.flatnonzero(joined)
+    if not len(pieces):
+        return []
+    return [places[run[0] : run[-1] + 2] for run in np.split(pieces, np.flatnonzero(np.diff(pieces) > 1) + 1)]
 
 
 def _between(one: Ink, other: Ink) -> Ink:
@@ -192,33 +209,31 @@ class _Canvas:
         line(self.colors[0], one, other, color[1], 1, smooth, _SHIFT)
         line(self.colors[1], one, other, color[2], 1, smooth, _SHIFT)
 
-    def trail(self, places: np.ndarray, sure: np.ndarray, level: np.ndarray, color: Ink, thickness: int) -> None:
-        """Draw the path along *places*, (n, 2), the newest last, between neighbours that are both *sure*; fainter by *level*."""
-        joined = sure[1:] & sure[:-1]
-        if not joined.any():
-            return
-        box = self._box(places[sure], margin=thickness + 2)
+    def layers(
+        self, layers: Sequence[tuple[float, Sequence[tuple[list[np.ndarray], Ink]]]], around: np.ndarray, thickness: int
+    ) -> None:
+        """Draw layers of lines, one over the other, each as opaque as it says (0 to 1); *around*, (2, n), are all their points."""
+        box = self._box(around, thickness + 2)
         if box is None:
             return
         x0, x1, y0, y1 = box
-        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        local = places - np.array([x0 << _SHIFT, y0 << _SHIFT], np.int32)
-        for of in range(_LEVELS - 1, -1, -1):  # the newest is drawn last, over the older ones
-            segments = np.flatnonzero(joined & (level[1:] == of))
-            if not len(segments):
+        planes = [(self.brightness[y0:y1, x0:x1], False)]
+        planes += [(plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], True) for plane in self.colors]
+        corner = np.array([x0 << _SHIFT, y0 << _SHIFT], np.int32)
+        for opacity, lines in layers:
+            if not lines:
                 continue
-            runs = np.split(segments, np.flatnonzero(np.diff(segments) > 1) + 1)
-            lines = [local[run[0] : run[-1] + 2] for run in runs]
-            alpha = round(_TRAIL_ALPHA * (_LEVELS - of) / _LEVELS)
-            self._cv2.polylines(mask, lines, False, alpha, thickness, self._cv2.LINE_AA, _SHIFT)
-        _blend(self.brightness[y0:y1, x0:x1], mask, color[0])
-        small = self._cv2.resize(mask, ((x1 - x0) // 2, (y1 - y0) // 2), interpolation=self._cv2.INTER_AREA)
-        for plane, value in zip(self.colors, color[1:], strict=True):
-            _blend(plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], small, value)
+            for which, (plane, halved) in enumerate(planes):
+                over = plane.copy()
+                for runs, color in lines:
+                    local = [_halved(run - corner) if halved else run - corner for run in runs]
+                    width = 1 if halved else thickness
+                    self._cv2.polylines(over, local, False, color[which], width, self._cv2.LINE_AA, _SHIFT)
+                self._cv2.addWeighted(over, opacity, plane, 1 - opacity, 0, dst=plane)
 
     def _box(self, places: np.ndarray, margin: int) -> tuple[int, int, int, int] | None:
-        """Return the part of the picture around *places*, x0, x1, y0, y1, all even; None where it is empty."""
-        low, high = places.min(axis=0) >> _SHIFT, places.max(axis=0) >> _SHIFT
+        """Return the part of the picture around *places*, (2, n): x0, x1, y0, y1, all even; None where it is empty."""
+        low, high = places.min(axis=1) >> _SHIFT, places.max(axis=1) >> _SHIFT
         x0, y0 = (max(0, int(value) - margin) & ~1 for value in low)
         x1, y1 = (
             min(size, (int(value) + margin + 2) & ~1)
@@ -240,12 +255,6 @@ class _Canvas:
         cv2.putText(ground, text, (4, box_height - base), font, size, _BRIGHT, 1, cv2.LINE_AA)
 
 
-def _halved(value: int) -> int:
-    """Return a position on the brightness as one on the colors, whose pixels lie between two of it."""
+def _halved(value: Any) -> Any:
+    """Return a position on the brightness (or an array of them) as one on the colors, whose pixels lie between two of it."""
     return (value >> 1) - (1 << _SHIFT >> 2)
-
-
-def _blend(ground: np.ndarray, mask: np.ndarray, value: int) -> None:
-    """Move *ground* towards *value* by *mask*, from 0 (not at all) to 127 (wholly)."""
-    change = (value - ground.astype(np.int16)) * mask.astype(np.int16)
-    ground += (change >> 7).astype(np.uint8)  # of two's complement: a decrease wraps around to itself
