@@ -27,7 +27,7 @@ class LabeledVideoSettings(StrictSettings):
         False, description="whether they are made by themselves of released pose tables; else on command only"
     )
     poses: Literal["raw", "filtered"] = "raw"
-    pcutoff: float | None = Field(None, ge=0, le=1, description="None: the model's")
+    pcutoff: float | None = Field(None, ge=0, le=1, description="None: the model's, and none of filtered poses")
     below_pcutoff: Literal["omitted", "hollow"] = "omitted"
     skeleton: bool = True
     trail: float = Field(0.0, ge=0, le=60, description="s before each frame whose path is drawn")

@@ -276,12 +276,14 @@ def look_of(settings: LabeledVideoSettings, poses: SpanPoses, shape: PictureShap
     known = metadata.bodyparts if column else metadata.individuals
     names = list(dict.fromkeys([*known, *(track[column] for track in poses.tracks)]))
     inks = dict(zip(names, distinct_inks(len(names)), strict=True))
+    # Filters decide themselves which points stay; one that they filled in keeps the likelihood of the point that was not to be trusted.
+    by_poses = 0.0 if settings.poses == "filtered" else metadata.pcutoff or 0.0
     by_size = max(_LEAST_RADIUS, min(shape.width, shape.height) / _SIZES_OF_A_POINT)
     return Look(
         inks=[inks[track[column]] for track in poses.tracks],
         edges=joined_tracks(poses.tracks, metadata.skeleton) if settings.skeleton else (),
         radius=by_size if settings.point_size is None else settings.point_size,
-        pcutoff=(metadata.pcutoff or 0.0) if settings.pcutoff is None else settings.pcutoff,
+        pcutoff=by_poses if settings.pcutoff is None else settings.pcutoff,
         hollow=settings.below_pcutoff == "hollow",
         trail=settings.trail,
         caption=settings.caption,

@@ -37,6 +37,7 @@ from dlc_assets.review.labeled_video import (
     span_of,
 )
 from dlc_assets.review.pose_stretches import SpanPoses, joined_tracks
+from dlc_assets.state.lab_state import lab_state
 from dlc_assets.video.encode import TICK, ticks_of
 from dlc_assets.video.planes import PictureShape, planes_of_stretch
 from dlc_assets.video.probe import probe_video
@@ -556,10 +557,30 @@ def test_filtered_poses_are_drawn_once_they_are_made(task: Lab) -> None:
     folder.mkdir(parents=True)
     filtered("f1", 0.1)
     manifest, _ = label(task, poses="filtered")
-    assert manifest.problems  # nothing reaches the p-cutoff in these
+    assert not manifest.problems  # filled-in points keep their likelihood, and are shown
+    manifest, _ = label(task, poses="filtered", pcutoff=0.5)
+    assert manifest.problems
     filtered("f2", 0.9)
-    again, made = label(task, poses="filtered")
+    again, made = label(task, poses="filtered", pcutoff=0.5)  # the same settings, other poses
     assert made
     assert not again.problems
-    assert not label(task, poses="filtered")[1]
+    assert not label(task, poses="filtered", pcutoff=0.5)[1]
     assert label(task, poses="raw")[1]
+
+
+def test_the_lab_wants_them_where_it_says_so_and_shows_those_that_somebody_asked_for(task: Lab) -> None:
+    def state(settings: str = "") -> list[tuple[str, bool]]:
+        (task.root / "lab.yaml").write_text(LAB + settings)
+        lab = open_lab_folder(task.root)
+        products = lab_state(lab).products
+        return [(product.state, product.wanted) for product in products if product.asset == "labeled_video"]
+
+    assert state() == []
+    assert state("labeled_video: {auto: true}\n") == [("missing", True)]
+    label_session(task, "walker", KEY, overrides={}, recompute=False, run_id="r", log=lambda _: None)
+    assert state() == [("up to date", False)]
+    assert state("labeled_video: {auto: true}\n") == [("up to date", True)]
+    assert state("labeled_video: {trail: 1}\n") == [("behind", False)]
+    assert state("labeled_video: {auto: true, poses: filtered}\n")[0][0] in {"waiting", "behind"}
+    label(task)
+    assert state() == [("custom", False)]
