@@ -7,25 +7,16 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from dlc_assets.assets import previews
-from dlc_assets.assets.filtering import filtered_pose_table
+from dlc_assets.assets import filtering, previews
+from dlc_assets.assets.derived import DerivedConfig, derived_stage
 from dlc_assets.assets.inference import pose_table
-from dlc_assets.assets.reporting import Made, failing_clearly, make_partitions
-from dlc_assets.inference.pose_tables import pose_manifest
-from dlc_assets.lab.errors import NotFoundError
+from dlc_assets.assets.reporting import Made, failing_clearly, make_chains
 from dlc_assets.lab.files import size_words
-from dlc_assets.lab.keys import split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
 from dlc_assets.partitions import session_models
-from dlc_assets.recordings.info import need_session_info
 from dlc_assets.resources.lab import LabResource
-from dlc_assets.review.labeled_video import (
-    label_session,
-    labeled_video_files,
-    labeled_video_inputs,
-    settings_of,
-)
+from dlc_assets.review.labeled_video import KIND, label_session, labeled_video_files, settings_of
 
 # Differs from its neighbours' so that a backfill never fuses them.
 SESSIONS_PER_RUN = 20
@@ -59,12 +50,9 @@ class SpanUnit(enum.Enum):
     frames = "frames"
 
 
-class LabeledVideoConfig(dg.Config):
+class LabeledVideoConfig(DerivedConfig):
     """Settings of one run; empty means lab.yaml's. What is stated (but for version and recompute) makes the videos "custom"."""
 
-    version: str | None = Field(
-        None, description="version of the model; default: the released one, else the current one"
-    )
     recordings: list[str] | None = Field(None, description="recordings of the session; default: all that have poses")
     poses: Poses | None = Field(None, description="raw or filtered ones")
     pcutoff: float | None = Field(None, description="likelihood below which a point is not sure; default: the model's")
@@ -80,20 +68,15 @@ class LabeledVideoConfig(dg.Config):
     span_unit: SpanUnit | None = Field(None, description="seconds (of the session's clock) or frames")
     speed: float | None = Field(None, description="of playback; 1: as recorded")
     width: int | None = Field(None, description="px of the labeled video, even; default: the recording's")
-    recompute: bool = Field(False, description="make them even though they are up to date")
 
     def overrides(self) -> dict[str, Any]:
         """Return what was stated."""
-        stated = self.model_dump(exclude={"recompute"})
-        return {
-            name: value.value if isinstance(value, enum.Enum) else value
-            for name, value in stated.items()
-            if value is not None
-        }
+        stated = super().overrides()
+        return {name: value.value if isinstance(value, enum.Enum) else value for name, value in stated.items()}
 
 
 @dg.asset(
-    deps=[pose_table, filtered_pose_table],
+    deps=[pose_table, filtering.SPEC],
     group_name="review",
     owners=["team:lab"],
     kinds={"mp4"},
@@ -115,8 +98,7 @@ def labeled_video(
     with failing_clearly():
         settings_of(opened, config.overrides())
 
-    def make(key: str) -> Made:
-        model, session = split_pose_key(key)
+    def make(model: str, session: str) -> Made:
         manifest, made_now = label_session(
             opened,
             model,
@@ -133,15 +115,7 @@ def labeled_video(
             {"pose_table": manifest.inputs["poses"], **({"filtered_pose_table": filtered} if filtered else {})},
         )
 
-    def inputs(key: str) -> dict[str, str]:
-        model, session = split_pose_key(key)
-        info, _ = need_session_info(opened.layout, session)
-        poses = pose_manifest(opened, model, info)
-        if poses is None:
-            raise NotFoundError(f"{session} has no poses by {model}.")
-        return labeled_video_inputs(opened, info, poses)
-
-    yield from make_partitions(context, opened, make, inputs, retried=True)
+    yield from make_chains(context, opened, [derived_stage(opened, KIND, make)])
 
 
 def _metadata(lab: Lab, manifest: Manifest, made_now: bool) -> dict[str, Any]:

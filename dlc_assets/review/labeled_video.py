@@ -240,9 +240,8 @@ def _label_recording(
     )
     seconds = time.perf_counter() - begun
     ticks = ticks_of(poses.times[span.first : span.end], settings.speed)
-    nothing = (
-        f"{what}: not one point of the frames {span.first} to {span.end - 1} reaches the p-cutoff of {look.pcutoff:g}."
-    )
+    sure = f"reaches the p-cutoff of {look.pcutoff:g}" if look.pcutoff else "is there"
+    nothing = f"{what}: not one point of the frames {span.first} to {span.end - 1} {sure}."
     return {
         "recording": recording.recording,
         "file": file.name,
