@@ -7,6 +7,7 @@ import dagster as dg
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.cohort_export import export_cohort
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.publishing import dandi_asset
 from dlc_assets.assets.recordings import session_recordings
@@ -34,10 +35,13 @@ train = _job(
 evaluate = _job("evaluate", "Score models on the labels as they are now.", model_evaluation)
 record = _job("record", "Probe the videos of sessions: frames, rates, times, hashes.", session_recordings)
 analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose_table)
+choose_frames = _job(
+    "choose_frames", "Choose the frames that are most worth labeling next for models.", frames_to_label
+)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)
 write_catalog = _job(
     "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
 )
 
-ALL = (train, evaluate, record, analyze, export_nwb, export_cohort, publish, write_catalog)
+ALL = (train, evaluate, record, analyze, choose_frames, export_nwb, export_cohort, publish, write_catalog)

@@ -66,7 +66,9 @@ def add_to_project(lab: Lab, manifest: Manifest) -> Added:
     project = read_project(lab.project_config(manifest.key))
     labeled_data = project.root / LABELED_DATA
     if not labeled_data.is_dir():
-        raise InputError(f"{labeled_data} does not exist: frames are added to the project's labels, which lie there. Bring it back.")
+        raise InputError(
+            f"{labeled_data} does not exist: frames are added to the project's labels, which lie there. Bring it back."
+        )
     batch = batch_folder(lab, manifest)
     with hold(lab.layout.lock("adding_frames", manifest.key), f"adding frames to {labeled_data}"):
         done = Added(labeled_data)
@@ -162,10 +164,15 @@ def _notes(lab: Lab, model: str, done: Added) -> list[str]:
     said = []
     chosen = lab.specification(model).label_set
     folders = [*done.added, *done.already]
-    listed = folders if chosen.videos == "all" else {part for video in chosen.videos for part in (video, PureWindowsPath(video).stem)}
+    listed = (
+        folders
+        if chosen.videos == "all"
+        else {part for video in chosen.videos for part in (video, PureWindowsPath(video).stem)}
+    )
     if missing := [name for name in folders if name not in listed]:
         said.append(
-            f"{lab.layout.specification(model)} lists its videos: add {', '.join(missing)} to label_set.videos, or these labels are not used."
+            f"{lab.layout.specification(model)} lists its videos: add {', '.join(missing)} to label_set.videos, or these labels "
+            "are not used."
         )
     return said
 

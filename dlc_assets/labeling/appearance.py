@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 
 _WIDTH, _HEIGHT = 40, 30  # px of a small picture, whatever the frame's own shape
-_LARGEST = _WIDTH * _HEIGHT // 100  # so many pixels, those that differ most: a small animal is a small part of the frame
+_NOISE = 0.03  # of gray: smaller differences are the camera's noise, or the codec's
 _BLOCK = 1 << 22  # numbers of differences that are in memory at a time
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
 def small_picture(frame: np.ndarray) -> np.ndarray:
-    """Return what is compared of a frame, (height, width, 3) uint8 RGB: (pixels,) float32, gray from 0 to 1."""
+    """Return what is compared of a frame, (height, width, 3) uint8 RGB: (pixels,) float32, gray, white being 1 above black, with mean 0.
+
+    So a lamp that is turned up a little makes no new frame.
+    """
     from PIL import Image
 
     return _small(Image.fromarray(frame))
@@ -36,22 +39,24 @@ def _small(image: object) -> np.ndarray:
     from PIL import Image
 
     assert isinstance(image, Image.Image)
-    gray = image.convert("L").resize((_WIDTH, _HEIGHT), Image.Resampling.BOX)
-    return np.asarray(gray, dtype=np.float32).ravel() / 255
+    gray = (
+        np.asarray(image.convert("L").resize((_WIDTH, _HEIGHT), Image.Resampling.BOX), dtype=np.float32).ravel() / 255
+    )
+    return gray - gray.mean()
 
 
 def apart(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return how unlike a small picture (pixels,) is to each of *others* (n, pixels): (n,) float32.
 
-    It is the mean difference of the hundredth of the pixels that differ most; 0 for the same picture, about 0.3 for a dark animal at
-    another place on a bright floor, however small it is.
+    It is the mean difference beyond noise. Where the camera stands still, it grows with the part of the animal that is where the
+    animal was not before; how large that is depends on the animal's size and contrast, so it is judged by what is `typical`.
     """
     found = np.empty(len(others), np.float32)
     step = max(1, _BLOCK // max(1, len(one)))
     for start in range(0, len(others), step):
         difference = np.abs(others[start : start + step] - one)
-        largest = np.partition(difference, -_LARGEST, axis=1)[:, -_LARGEST:]
-        found[start : start + step] = largest.mean(axis=1)
+        difference -= _NOISE
+        found[start : start + step] = np.maximum(difference, 0, out=difference).mean(axis=1)
     return found
 
 

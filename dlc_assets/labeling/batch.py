@@ -228,7 +228,9 @@ def _write(choice: _Choice, manifest: Manifest, name: str, place: Path, log: Cal
         "folders": folders,
         "notes": [*choice.sources.notes, *notes, *chosen.notes, *_strangers(choice)],
     }
-    manifest.data_version = content_hash([[row["session"], row["recording"], row["frame"], row["sha256"]] for row in rows])
+    manifest.data_version = content_hash(
+        [[row["session"], row["recording"], row["frame"], row["sha256"]] for row in rows]
+    )
     manifest.problems = problems
     for sentence in (*manifest.details["notes"], *problems):
         log(sentence)
@@ -240,6 +242,7 @@ def _candidates(choice: _Choice, problems: list[str], log: Callable[[str], None]
     most = DECODED_PER_FRAME * choice.request.count
     recordings = choice.sources.recordings
     each = min(most, max(12, -(-2 * most // len(recordings))))
+    wanted = -(-choice.request.count // len(recordings))
     progress = LoggedProgress(log, f"{choice.model}: reading poses", "recordings")
     found: list[tuple[int, float, int, Candidate, RecordingPoses]] = []
     for number, source in enumerate(recordings):
@@ -250,9 +253,14 @@ def _candidates(choice: _Choice, problems: list[str], log: Callable[[str], None]
                 diagonal=float(np.hypot(source.recording.width, source.recording.height)),
             )
             times = read_times(choice.lab.layout, source.session.session, source.recording.recording)
-            if len(times) < scores.frame_count or sum(f.frame_count for f in source.recording.files) < scores.frame_count:
+            if (
+                len(times) < scores.frame_count
+                or sum(f.frame_count for f in source.recording.files) < scores.frame_count
+            ):
                 raise InputError("its video has fewer frames than its poses; analyze it again")
-            best = candidates_of(scores, times[: scores.frame_count], each, seed=choice.request.seed, name=str(source))
+            best = candidates_of(
+                scores, times[: scores.frame_count], each, wanted=wanted, seed=choice.request.seed, name=str(source)
+            )
             found += [(rank, -one.score, number, one, source) for rank, one in enumerate(best)]
         except (DlcAssetsError, OSError) as error:
             problems.append(f"{source} is left out: {error}")
@@ -282,7 +290,9 @@ def _usable_videos(
             problems.append(str(error))
             continue
         if folder in scoring:
-            notes.append(f"{video} is left out: the benchmark frames in {folder} are of it, and models must not learn from that video.")
+            notes.append(
+                f"{video} is left out: the benchmark frames in {folder} are of it, and models must not learn from that video."
+            )
             continue
         usable[video] = folder
     return usable, notes
@@ -394,7 +404,7 @@ def _write_folders(
                 "frame": picked.candidate.frame,
                 "time": round(float(times[picked.candidate.frame]), 4),
                 "score": round(picked.candidate.score, 4),
-                "unlike": round(unlike[picked], 4) if np.isfinite(unlike[picked]) else None,
+                "unlike": round(unlike[picked], 5) if np.isfinite(unlike[picked]) else None,
                 "reasons": "; ".join(reasons),
                 "folder": folder,
                 "image": names[at],
@@ -405,7 +415,9 @@ def _write_folders(
             progress(len(rows), len(unlike))
         labels = machine_labels(choice.project, folder, names, poses, scorer=scorer, pcutoff=pcutoff)
         write_labels(labels, target / machine_file_name(choice.project.iteration), target / MACHINE_CSV)
-        folders.append({"folder": folder, "frames": len(members), "video": video.file.path, "beside_labels": existing is not None})
+        folders.append(
+            {"folder": folder, "frames": len(members), "video": video.file.path, "beside_labels": existing is not None}
+        )
     rows.sort(key=lambda entry: entry[0])
     title = f"{len(rows)} frames to label next for {choice.model}@{choice.version}"
     write_sheet(place / CONTACT_SHEET, [shown for *_, shown in rows], title=title)

@@ -17,6 +17,7 @@ _EVERY = 4  # every so many-th candidate is there for its place in the recording
 _LEAST_SPREAD = 6  # by which the looks of the recording are judged
 _MOST_UNSEEN = 0.2  # of the candidates may show no animal that the network sees
 _LEAST_SCORE = 0.02
+_PIECES = 4  # into which a short recording is cut for each frame that is wanted of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +48,22 @@ class Candidate:
     spread: bool
 
 
-def candidates_of(scores: FrameScores, times: np.ndarray, most: int, *, seed: int, name: str) -> list[Candidate]:
+def candidates_of(
+    scores: FrameScores, times: np.ndarray, most: int, *, wanted: int, seed: int, name: str
+) -> list[Candidate]:
     """Return up to *most* frames of one recording, those first that should be decoded first.
 
     Parameters
     ----------
     times
         (frames,) float64, s.
+    wanted
+        How many frames of this recording will be chosen about: a short one is cut finely enough for them.
     seed, name
         Where in its part of the recording a frame is that stands for it: the same for the same seed and name of the recording.
     """
     spread = _spread(scores.frame_count, max(_LEAST_SPREAD, most // _EVERY), seed, name)
-    useful = _useful(scores, times, most)
+    useful = _useful(scores, times, most, wanted)
     unseen = round(_MOST_UNSEEN * most)
     found: dict[int, Candidate] = {}
     waiting = list(spread)
@@ -86,11 +91,11 @@ def _spread(frames: int, count: int, seed: int, name: str) -> Sequence[int]:
     ]
 
 
-def _useful(scores: FrameScores, times: np.ndarray, most: int) -> list[int]:
+def _useful(scores: FrameScores, times: np.ndarray, most: int, wanted: int) -> list[int]:
     """Return frames with a score, the largest first, no two of them in the same second (less where the recording is short)."""
     frames = scores.frame_count
     interval = (times[-1] - times[0]) / (frames - 1) if frames > 1 else 1.0
-    window = max(1, min(round(_APART / max(interval, 1e-6)), frames // (2 * most) or 1))
+    window = max(1, min(round(_APART / max(interval, 1e-6)), frames // (_PIECES * wanted)))
     whole = -(-frames // window)
     padded = np.full(whole * window, -1, np.float32)
     padded[:frames] = scores.total

@@ -10,8 +10,8 @@ import numpy as np
 
 from dlc_assets.labeling.appearance import apart, nearest
 
-_DUPLICATE = 0.35  # of how unlike the recording's frames are on the whole
-_NOISE = 0.02  # of gray: two decoders of one frame, or the camera's noise
+_DUPLICATE = 0.4  # of how unlike the recording's frames are on the whole
+_LEAST = 2e-4  # of gray: where nothing moves, everything is a near-duplicate
 _MOST_UNSEEN = 0.2  # of the chosen frames may show no animal that the network sees
 _BASE = 0.1  # of a frame without a score, which stands for its part of the recording
 
@@ -47,7 +47,7 @@ class Seen:
     @property
     def too_near(self) -> float:
         """How unlike another frame must be, at least, to be worth labeling as well."""
-        return max(_NOISE, _DUPLICATE * self.scale)
+        return max(_LEAST, _DUPLICATE * self.scale)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def choose(candidates: Sequence[Seen], known: np.ndarray, count: int) -> Chosen:
     to_known = nearest(pictures, known)
     distance = to_known.copy()
     limits = np.array([candidate.too_near for candidate in of])
-    scales = np.array([max(candidate.scale, _NOISE) for candidate in of])
+    scales = np.array([max(candidate.scale, _LEAST) for candidate in of])
     scores = np.array([_BASE + candidate.score for candidate in of])
     found = np.array([candidate.found for candidate in of])
     left = np.ones(len(of), dtype=bool)

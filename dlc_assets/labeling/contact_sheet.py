@@ -89,7 +89,9 @@ def _figure(panels: Sequence[Panel], title: str) -> Any:
     columns = min(_COLUMNS, max(1, len(panels)))
     rows = -(-len(panels) // columns)
     tallest = max((one.picture.shape[0] / one.picture.shape[1] for one in panels), default=0.75)
-    figure = Figure(figsize=(max(3.3 * columns, 6.6), (3.2 * tallest + 0.65) * rows + 1), layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(max(3.3 * columns, 6.6), (3.3 * tallest + 0.35) * rows + 0.9), layout="constrained", facecolor="white"
+    )
     for number, one in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
         axis.imshow(one.picture, interpolation="nearest")
@@ -108,5 +110,12 @@ def _figure(panels: Sequence[Panel], title: str) -> Any:
     figure.suptitle(title, fontsize=11, color="black", x=0.01, ha="left")
     handles = [Line2D([], [], marker="o", ls="none", mfc=color[part], mec="white", ms=7, label=part) for part in parts]
     handles.append(Line2D([], [], marker="x", ls="none", mec="gray", mew=1.6, label="below the p-cutoff: left to you"))
-    figure.legend(handles=handles, loc="outside lower left", ncols=min(8, len(handles)), fontsize=8, labelcolor="black", frameon=False)
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=min(8, len(handles)),
+        fontsize=8,
+        labelcolor="black",
+        frameon=False,
+    )
     return figure

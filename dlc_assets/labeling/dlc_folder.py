@@ -76,7 +76,7 @@ def machine_labels(
     values[below, :2] = np.nan
     values[~np.isfinite(values[..., :2]).all(axis=2), :2] = np.nan
     levels = ["scorer", "individuals", "bodyparts", "coords"]
-    columns = [(scorer, *track, coord) for track in tracks for coord in _COORDS]
+    columns: list[tuple[str, ...]] = [(scorer, *track, coord) for track in tracks for coord in _COORDS]
     if not project.multianimal:
         levels.remove("individuals")
         columns = [(scorer, part, coord) for _, part in tracks for coord in _COORDS]

@@ -97,8 +97,13 @@ def score_frames(table: Path, others: Sequence[Path] = (), *, diagonal: float) -
     for one, other in _look_alikes(list(usual)):
         swapped = _swaps(_track(mine, one), _track(mine, other), pcutoff, size, together)
         scores.add(SWAP, scores.names.index(one), swapped)
-    for path in others:
-        _disagreements(scores, mine, PoseTableFile.open(path), pcutoff, size)
+    tables = [PoseTableFile.open(path) for path in others]
+    for place, name in enumerate(usual if tables else ()):
+        values = _track(mine, name)
+        # The mean: where only one of several networks stands apart from this one, it is rather that one which is wrong.
+        apart = [_disagreement(values, name, mine, table, pcutoff, size) for table in tables]
+        if known := [score for score in apart if score is not None]:
+            scores.add(DISAGREEMENT, place, np.mean(known, axis=0))
     return scores.result(size, pcutoff)
 
 
@@ -159,9 +164,7 @@ def _what_is_usual(table: PoseTableFile, pcutoff: float, diagonal: float) -> tup
     """Return the animal's size (px), and by body part the share of frames in which it is seen."""
     _, tracks = table.thinned(_SAMPLED)
     likely = [is_likely(np.stack([track.x, track.y, track.likelihood]), pcutoff) for track in tracks]
-    usual = {
-        (track.individual, track.bodypart): float(seen.mean()) for track, seen in zip(tracks, likely, strict=True)
-    }
+    usual = {(track.individual, track.bodypart): float(seen.mean()) for track, seen in zip(tracks, likely, strict=True)}
     sizes = []
     for individual in dict.fromkeys(track.individual for track in tracks):
         of = [at for at, track in enumerate(tracks) if track.individual == individual]
@@ -240,32 +243,27 @@ def _swaps(one: np.ndarray, other: np.ndarray, pcutoff: float, size: float, toge
     return score
 
 
-def _disagreements(
-    scores: _Scores, mine: PoseTableFile, other: PoseTableFile, pcutoff: float, size: float
-) -> None:
-    """Add how far the positions of *mine* lie from those of *other*."""
+def _disagreement(
+    values: np.ndarray, name: TrackName, mine: PoseTableFile, other: PoseTableFile, pcutoff: float, size: float
+) -> np.ndarray | None:
+    """Return how far a track, (3, frames), lies from that of *other*: (frames,), 0 to 1; None where it has nothing to compare with."""
+    tracks = _by_part(other).get(name[1], [])
+    if not tracks or (len(tracks) > 1 and len(_by_part(mine)[name[1]]) == 1):
+        return None  # or of one animal here and several there nobody knows which it is
     their_cutoff = _PCUTOFF if other.metadata.pcutoff is None else other.metadata.pcutoff
-    ours, theirs = _by_part(mine), _by_part(other)
-    for place, name in enumerate(scores.names):
-        tracks = theirs.get(name[1], ())
-        if len(ours[name[1]]) == 1 and len(tracks) > 1:
-            continue  # one animal here and several there: nobody knows which
-        if not tracks:
-            continue
-        values = _track(mine, name)
-        frames = min(values.shape[1], *(_frames(other, track) for track in tracks))
-        seen = is_likely(values, pcutoff)[:frames]
-        nearest = np.full(frames, np.inf, np.float32)
-        for track in tracks:
-            compared = _track(other, track)[:, :frames]
-            known = is_likely(compared, their_cutoff)
-            apart = np.hypot(*(values[:2, :frames] - compared[:2]))
-            nearest[known] = np.minimum(nearest[known], np.nan_to_num(apart[known], nan=np.inf))
-        found = np.isfinite(nearest)
-        score = np.zeros(values.shape[1], np.float32)
-        score[:frames][seen & found] = np.clip((nearest[seen & found] / size - _AGREE) / (5 * _AGREE), 0, 1)
-        score[:frames][seen & ~found] = 0.5  # only one of them sees it
-        scores.add(DISAGREEMENT, place, score)
+    theirs = [_track(other, track) for track in tracks]
+    frames = min(track.shape[1] for track in (values, *theirs))
+    seen = is_likely(values, pcutoff)[:frames]
+    nearest = np.full(frames, np.inf, np.float32)
+    for track in theirs:
+        known = is_likely(track[:, :frames], their_cutoff) & np.isfinite(values[0, :frames])
+        distance = np.hypot(*(values[:2, :frames] - track[:2, :frames]))
+        nearest[known] = np.minimum(nearest[known], distance[known])
+    found = np.isfinite(nearest)
+    score = np.zeros(values.shape[1], np.float32)
+    score[:frames][seen & found] = np.clip((nearest[seen & found] / size - _AGREE) / (5 * _AGREE), 0, 1)
+    score[:frames][seen & ~found] = 0.5  # only one of them sees it
+    return score
 
 
 def _by_part(table: PoseTableFile) -> Mapping[str, list[TrackName]]:
@@ -273,7 +271,3 @@ def _by_part(table: PoseTableFile) -> Mapping[str, list[TrackName]]:
     for name in dict.fromkeys((group.individual, group.bodypart) for group in table.row_groups):
         found.setdefault(name[1], []).append(name)
     return found
-
-
-def _frames(table: PoseTableFile, name: TrackName) -> int:
-    return next(stream.frame_count for stream in table.streams() if (stream.individual, stream.bodypart) == name)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dlc_assets.labeling.sources import RecordingPoses
 from dlc_assets.lab.errors import InputError
 from dlc_assets.lab.lab import Lab
+from dlc_assets.labeling.sources import RecordingPoses
 from dlc_assets.recordings.info import RecordedFile, read_times
 from dlc_assets.training.labeled_videos import frame_number, may_be_of, shows_the_same
 from dlc_assets.training.labels import natural_key
@@ -100,7 +100,9 @@ def folder_of_labels(lab: Lab, video: VideoFile, labeled_data: Path) -> str | No
             if (number := frame_number(path.name)) is not None and number < video.file.frame_count
         }
         numbers = sorted(images)
-        looked_at = sorted({numbers[at] for at in np.linspace(0, len(numbers) - 1, _PROOFS).astype(int)} if numbers else [])
+        looked_at = sorted(
+            {numbers[at] for at in np.linspace(0, len(numbers) - 1, _PROOFS).astype(int)} if numbers else []
+        )
         for number, picture in pictures_of(lab, video, looked_at):
             try:
                 if shows_the_same(images[number], picture):

@@ -12,7 +12,7 @@ from dlc_assets.lab.files import read_json
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.nwb.description import LabeledFrame
-from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo
+from dlc_assets.recordings.info import RecordingInfo, SessionInfo
 from dlc_assets.training.dataset import image_of_frame
 from dlc_assets.training.frozen import FRAMES
 from dlc_assets.training.labeled_videos import frame_number, may_be_of, shows_the_same

@@ -71,13 +71,13 @@ def _where_sought(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Give those of the *wanted* frames that are met by seeking, if what is known of the video allows it."""
     if probed is not None and probed.stored_times:
-        yield from _sought(path, wanted[: np.searchsorted(wanted, probed.frame_count)], _times_of(probed))
+        yield from _sought(path, [index for index in wanted if index < probed.frame_count], _times_of(probed))
     elif not wanted or wanted[-1] <= _WORTH_SEEKING:
         return
     elif rate is not None:
         yield from _sought(path, wanted, _steady_times(path, rate), slack=0.25 / float(rate))
     elif times is not None:
-        yield from _sought(path, wanted[: np.searchsorted(wanted, len(times))], _stated_times(path, times))
+        yield from _sought(path, [index for index in wanted if index < len(times)], _stated_times(path, times))
 
 
 def frame_strip(path: Path, count: int = 5, height: int = 120, *, frames: int | None = None) -> np.ndarray:
