@@ -38,7 +38,7 @@ from dlc_assets.labeling.dlc_folder import (
 from dlc_assets.labeling.frame_scores import LOW_CONFIDENCE, score_frames
 from dlc_assets.labeling.naming import folder_name, shared_stems
 from dlc_assets.labeling.sources import RecordingPoses, Sources, find_sources
-from dlc_assets.labeling.videos import VideoFile, check_video, files_of, folder_of_labels, pictures_of
+from dlc_assets.labeling.videos import VideoFile, can_be_read, check_video, files_of, folder_of_labels, pictures_of
 from dlc_assets.poses.differences import positions_in
 from dlc_assets.poses.table_file import read_pose_metadata
 from dlc_assets.recordings.info import read_times
@@ -174,6 +174,13 @@ class _Choice:
         return {
             "model": self.version,
             "poses": self.sources.content_hash,
+            "videos": content_hash(
+                [
+                    [video.file.path, can_be_read(self.lab, video)]
+                    for of in self.sources.recordings
+                    for video in files_of(of)
+                ]
+            ),
             "pictures": content_hash(sorted(pictures)),
             "labels": content_hash([[path.parent.name, path.name, image_hash(path)] for path in labels]),
             "project": content_hash([project.bodyparts, project.individuals, project.unique_bodyparts]),
@@ -208,8 +215,8 @@ def _write(choice: _Choice, manifest: Manifest, name: str, place: Path, log: Cal
     candidates = [picked for picked in candidates if picked in pictures]
     if not candidates:
         raise InputError(
-            f"no frame can be offered for {choice.model}: of {len(choice.sources.recordings)} recordings "
-            + (" ".join([*problems, *notes]) or "none has a frame to choose.")
+            f"no frame can be offered for {choice.model}, though {len(choice.sources.recordings)} recordings have poses: "
+            + (" ".join([*problems, *notes]) or "none of them has a frame to choose.")
         )
     chosen = choose(_as_seen(candidates, pictures), _known(choice, log), choice.request.count)
     if not chosen.places:
@@ -442,9 +449,8 @@ def _poses(video: VideoFile, members: Sequence[_Picked]) -> tuple[list[Pose], fl
 
 def _strangers(choice: _Choice) -> list[str]:
     """Return a sentence for what the poses have and the project does not, or the other way round."""
-    metadata = read_pose_metadata(choice.sources.recordings[0].poses.path)
     wanted = {part for _, part in track_names(choice.project)}
-    known = set(metadata.bodyparts)
+    known = set(find_version(choice.lab.layout, choice.model).card.get("bodyparts", ()))
     said = []
     if known and (lacking := sorted(wanted - known)):
         said.append(f"The network does not know {', '.join(lacking)}: place them in every frame.")

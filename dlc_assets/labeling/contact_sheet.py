@@ -16,6 +16,9 @@ from dlc_assets.labeling.dlc_folder import Pose
 MOST_SHOWN = 60  # frames on one sheet; more cannot be looked at
 _COLUMNS = 4
 _WIDTH = 320  # px of one frame on the sheet
+# Inches on it: a panel's width, what is above it, the title, a line of the legend, and room between.
+_ACROSS, _CAPTION, _TITLE, _LINE, _GAP = 3.3, 0.5, 0.45, 0.25, 0.1
+_NAMED_A_LINE = 6
 
 
 @dataclass(frozen=True)
@@ -89,33 +92,29 @@ def _figure(panels: Sequence[Panel], title: str) -> Any:
     columns = min(_COLUMNS, max(1, len(panels)))
     rows = -(-len(panels) // columns)
     tallest = max((one.picture.shape[0] / one.picture.shape[1] for one in panels), default=0.75)
-    figure = Figure(
-        figsize=(max(3.3 * columns, 6.6), (3.3 * tallest + 0.35) * rows + 0.9), layout="constrained", facecolor="white"
-    )
-    for number, one in enumerate(panels, start=1):
-        axis = figure.add_subplot(rows, columns, number)
-        axis.imshow(one.picture, interpolation="nearest")
-        for positions, filled in ((one.unsure, False), (one.sure, True)):
-            for (_, part), xy in positions.items():
-                axis.plot(
-                    *xy,
-                    "o" if filled else "x",
-                    ms=5 if filled else 6,
-                    mfc=color[part],
-                    mec="white" if filled else color[part],
-                    mew=0.8 if filled else 1.6,
-                )
-        axis.set(xlim=(-0.5, one.picture.shape[1] - 0.5), ylim=(one.picture.shape[0] - 0.5, -0.5), xticks=[], yticks=[])
-        axis.set_title(one.caption, fontsize=7.5, color="black", loc="left")
-    figure.suptitle(title, fontsize=11, color="black", x=0.01, ha="left")
+    named = -(-(len(parts) + 1) // _NAMED_A_LINE)
+    cell = _ACROSS * tallest + _CAPTION
+    width, height = max(_ACROSS * columns + _GAP, 6.6), _TITLE + cell * rows + _LINE * named + _GAP
+    # Placed by hand: matplotlib's own layout takes seconds for as many panels.
+    figure = Figure(figsize=(width, height), facecolor="white")
+    for number, one in enumerate(panels):
+        left, top = _GAP + _ACROSS * (number % columns), _TITLE + cell * (number // columns) + _CAPTION
+        place = (left, height - top - _ACROSS * tallest, _ACROSS - _GAP, _ACROSS * tallest - _GAP)
+        axis = figure.add_axes((place[0] / width, place[1] / height, place[2] / width, place[3] / height))
+        _draw(axis, one, color)
+    figure.text(_GAP / width, 1 - 0.25 / height, title, fontsize=11, color="black")
     handles = [Line2D([], [], marker="o", ls="none", mfc=color[part], mec="white", ms=7, label=part) for part in parts]
     handles.append(Line2D([], [], marker="x", ls="none", mec="gray", mew=1.6, label="below the p-cutoff: left to you"))
-    figure.legend(
-        handles=handles,
-        loc="outside lower left",
-        ncols=min(8, len(handles)),
-        fontsize=8,
-        labelcolor="black",
-        frameon=False,
-    )
+    figure.legend(handles=handles, loc="lower left", ncols=_NAMED_A_LINE, fontsize=8, labelcolor="black", frameon=False)
     return figure
+
+
+def _draw(axis: Any, one: Panel, color: dict[str, Any]) -> None:
+    axis.imshow(one.picture, interpolation="nearest")
+    for (_, part), xy in one.unsure.items():
+        axis.plot(*xy, "x", ms=6, mec=color[part], mew=1.6)
+    for (_, part), xy in one.sure.items():
+        axis.plot(*xy, "o", ms=5, mfc=color[part], mec="white", mew=0.8)
+    axis.set(xlim=(-0.5, one.picture.shape[1] - 0.5), ylim=(one.picture.shape[0] - 0.5, -0.5), xticks=[], yticks=[])
+    axis.set_anchor("N")
+    axis.set_title(one.caption, fontsize=7.5, color="black", loc="left")
