@@ -12,7 +12,7 @@ from dlc_assets.training.split import draw
 
 SPREAD = "spread"
 _APART = 1.0  # s between candidates; less in a short recording
-_NOTICED = 0.25  # a reason is given from this score on
+_NOTICED = 0.15  # a reason is given from this score on
 _EVERY = 4  # every so many-th candidate is there for its place in the recording, whatever its poses are
 _LEAST_SPREAD = 6  # by which the looks of the recording are judged
 _MOST_UNSEEN = 0.2  # of the candidates may show no animal that the network sees
