@@ -7,6 +7,7 @@ import dagster as dg
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.cohort_export import export_cohort
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.publishing import dandi_asset
@@ -15,7 +16,7 @@ from dlc_assets.assets.training import model_comparison, model_evaluation, train
 
 # The bodies of these assets log the evaluations of their checks themselves, for each of a run's many partitions.
 _WITHOUT_CHECKS = dg.AssetSelection.checks_for_assets(
-    training_dataset, session_recordings, pose_table, nwb_file, dandi_asset
+    training_dataset, session_recordings, pose_table, filtered_pose_table, nwb_file, dandi_asset
 )
 
 
@@ -38,10 +39,11 @@ analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose
 choose_frames = _job(
     "choose_frames", "Choose the frames that are most worth labeling next for models.", frames_to_label
 )
+review = _job("review", "Filter the poses of sessions.", filtered_pose_table)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)
 write_catalog = _job(
     "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
 )
 
-ALL = (train, evaluate, record, analyze, choose_frames, export_nwb, export_cohort, publish, write_catalog)
+ALL = (train, evaluate, record, analyze, choose_frames, review, export_nwb, export_cohort, publish, write_catalog)

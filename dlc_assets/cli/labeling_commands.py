@@ -11,7 +11,6 @@ from dlc_assets.cli.output import (
     JsonOption,
     LabOption,
     Output,
-    SessionsArgument,
     finish,
     opened_lab,
     say_problems,
@@ -27,7 +26,12 @@ _COLUMNS = ("session", "recording", "frame", "time", "score", "reasons", "folder
 @app.command("frames-to-label")
 def frames_to_label(
     model: Annotated[str, typer.Argument(help="The model: the name of its file in models/, without .yaml.")],
-    sessions: SessionsArgument = None,
+    sessions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SESSION", help="Only this session; may be repeated; default: all with poses.", show_default=False
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(help="How many frames.", min=1)] = 20,
     seed: Annotated[
         int, typer.Option(help="Of what is drawn: sessions of a large lab, frames that stand for a recording.")
@@ -38,7 +42,7 @@ def frames_to_label(
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose the frames of SESSIONS (all that have poses, unless named) that are most worth labeling next for MODEL."""
+    """Choose the frames that are most worth labeling next for MODEL, and write them as DeepLabCut's labeled-data, with machine labels."""
     with speaking(as_json) as output, opened_lab(lab, output) as (opened, instance):
         from dlc_assets.commands import choose_frames
         from dlc_assets.labeling.adding import add_to_project

@@ -36,6 +36,7 @@ from dlc_assets.labeling.batch import (
 )
 from dlc_assets.labeling.contact_sheet import sheet_for_page
 from dlc_assets.labeling.dlc_folder import machine_labels, picture_name
+from dlc_assets.recordings.info import read_times
 from dlc_assets.state.stored import place_of, stored_keys, stored_manifest
 from dlc_assets.training.dataset import label_set_of
 from dlc_assets.training.frozen import project_of
@@ -43,6 +44,7 @@ from dlc_assets.training.project import read_project
 from dlc_assets.training.removal import files_of_model
 from dlc_assets.video.frames import each_frame
 from dlc_assets_tests.conftest import hash_inputs
+from dlc_assets_tests.graph.small_lab import record
 from dlc_assets_tests.unit.labeling_lab import (
     FIRST,
     FRAMES,
@@ -56,6 +58,7 @@ from dlc_assets_tests.unit.labeling_lab import (
     true_poses,
     use,
     write_labeling_lab,
+    write_table,
 )
 
 
@@ -431,6 +434,29 @@ def test_a_batch_that_was_changed_is_not_added(walking: LabelingLab) -> None:
     image.write_bytes(b"")
     with pytest.raises(InputError, match=f"{image.name} has changed"):
         add_to_project(walking.lab, manifest)
+
+
+def test_a_recording_in_two_files_gives_a_folder_of_each_with_the_files_own_numbers(walking: LabelingLab) -> None:
+    settings = walking.root / "lab.yaml"
+    settings.write_text(settings.read_text().replace("{camera}.mp4", "{camera}-{part}.mp4"))
+    folder = walking.video(FIRST).parent
+    walking.video(FIRST).rename(folder / "top-1.mp4")
+    walking.video(SECOND).rename(folder / "top-2.mp4")
+    record(walking.lab, FIRST)
+    poses = {part: np.tile(values, 2) for part, values in true_poses().items()}
+    poses["snout"][2, [50, 275]] = 0.2
+    lab = walking.lab
+    path = lab.layout.pose_file("walker", "0123456789ab", FIRST, "top")
+    write_table(path, poses, times=read_times(lab.layout, FIRST, "top"))
+    manifest = chosen(walking, 12, FIRST)
+    names = {row["frame"]: f"{row['folder']}/{row['image']}" for row in manifest.details["frames"]}
+    assert (names[50], names[275]) == ("top-1/img050.png", "top-2/img075.png")
+    with Image.open(batch_folder(lab, manifest) / "labeled-data" / names[275]) as image:
+        apart = np.abs(np.asarray(image).astype(int) - picture(75, floor=90))
+    assert np.percentile(apart, 95) <= 12
+    labels = pd.read_hdf(batch_folder(lab, manifest) / "labeled-data/top-2/machinelabels-iter2.h5")
+    assert isinstance(labels, pd.DataFrame)
+    assert labels.loc[("labeled-data", "top-2", "img075.png")].iloc[3] == pytest.approx(poses["leftear"][0, 275])
 
 
 # --- of several animals ---------------------------------------------------------------------------
