@@ -15,6 +15,7 @@ from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
+from dlc_assets.assets.quality import quality_overview, quality_report
 from dlc_assets.assets.recordings import session_recordings
 from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
 from dlc_assets.checks.definitions import all_checks
@@ -38,9 +39,11 @@ def build_defs(
             session_recordings,
             pose_table,
             filtered_pose_table,
+            quality_report,
             nwb_file,
             dandi_asset,
             catalog,
+            quality_overview,
         ],
         asset_checks=list(all_checks()),
         jobs=list(jobs.ALL),

@@ -11,6 +11,7 @@ from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.publishing import dandi_asset
+from dlc_assets.assets.quality import quality_overview, quality_report
 from dlc_assets.assets.recordings import session_recordings
 from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
 
@@ -39,11 +40,15 @@ analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose
 choose_frames = _job(
     "choose_frames", "Choose the frames that are most worth labeling next for models.", frames_to_label
 )
-review = _job("review", "Filter the poses of sessions.", filtered_pose_table)
+review = _job("review", "Filter and judge the poses of sessions.", filtered_pose_table, quality_report)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)
 write_catalog = _job(
-    "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
+    "write_catalog",
+    "Write the catalog's tables, the comparison of models and the overview of the poses' quality.",
+    catalog,
+    model_comparison,
+    quality_overview,
 )
 
 ALL = (train, evaluate, record, analyze, choose_frames, review, export_nwb, export_cohort, publish, write_catalog)

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
@@ -601,6 +602,7 @@ class LabSettings(StrictSettings):
     auto_train: AutoTrain = AutoTrain()
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
+    checks: Checks = Checks()
     review: Review = Review()
     filters: Filters = DEFAULT_FILTERS
     nwb: Nwb = Nwb()

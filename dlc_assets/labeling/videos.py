@@ -11,11 +11,10 @@ import numpy as np
 from dlc_assets.lab.errors import InputError
 from dlc_assets.lab.lab import Lab
 from dlc_assets.labeling.sources import RecordingPoses
-from dlc_assets.recordings.info import RecordedFile, RecordingInfo, read_times
+from dlc_assets.recordings.info import RecordedFile
 from dlc_assets.training.labeled_videos import frame_number, may_be_of, shows_the_same
 from dlc_assets.training.labels import natural_key
 from dlc_assets.video.frames import each_frame
-from dlc_assets.video.probe import says_times_are_stored
 
 _PROOFS = 3  # pictures of a folder that are compared with the video
 
@@ -87,23 +86,8 @@ def pictures_of(lab: Lab, video: VideoFile, frames: Sequence[int]) -> Iterator[t
     InputError
         The video does not open, or ends before one of them.
     """
-    recording = video.source.recording
-    times = None
-    if recording.video_rate is None and _times_are_the_videos(recording):
-        every = read_times(lab.layout, video.source.session.session, recording.recording)
-        times = every[video.first : video.first + video.file.frame_count]
-    yield from each_frame(video.file.resolve(lab.root), frames, rate=recording.video_rate, times=times)
-
-
-def _times_are_the_videos(recording: RecordingInfo) -> bool:
-    """Say whether the recording's times are those that its video files state for their frames, so that these are found by them."""
-    told_apart = len(recording.about) == len(recording.problems)
-    return (
-        not recording.times_files
-        and told_apart
-        and not recording.problems_about("decoding")
-        and says_times_are_stored(recording.problems_about("times"))
-    )
+    rate, count = video.source.recording.video_rate, video.file.frame_count
+    yield from each_frame(video.file.resolve(lab.root), frames, rate=rate, frame_count=count)
 
 
 def folder_of_labels(lab: Lab, video: VideoFile, labeled_data: Path) -> str | None:

@@ -19,10 +19,15 @@ _WORTH_SEEKING = 120  # frames; nearer ones are reached faster by decoding on
 
 
 def read_frames(
-    path: Path, indices: Sequence[int], *, probed: ProbedVideo | None = None, rate: Fraction | None = None
+    path: Path,
+    indices: Sequence[int],
+    *,
+    probed: ProbedVideo | None = None,
+    rate: Fraction | None = None,
+    frame_count: int | None = None,
 ) -> dict[int, np.ndarray]:
     """Return frames of the video at *path* by their index, as (height, width, 3) uint8 RGB, upright; see `each_frame`."""
-    found = dict(each_frame(path, indices, probed=probed, rate=rate))
+    found = dict(each_frame(path, indices, probed=probed, rate=rate, frame_count=frame_count))
     return {index: found[index] for index in sorted(found)}
 
 
@@ -32,13 +37,13 @@ def each_frame(
     *,
     probed: ProbedVideo | None = None,
     rate: Fraction | None = None,
-    times: np.ndarray | None = None,
+    frame_count: int | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Give frames of the video at *path* one at a time with their index, as (height, width, 3) uint8 RGB, upright.
 
-    Far frames are sought with *probed*, whose times say where each frame is, with the *rate* of a video whose frames are known to
-    come steadily, or with the *times* of all its frames, (frames,) s on a clock that runs as the video's own; without, all before are
-    decoded. They come in ascending order, but for those that are not met where they are sought: these come last.
+    With *probed*, whose times say where each frame is, with the *rate* of a video whose frames are known to come steadily, or with the
+    *frame_count* that was found by decoding it, where it has as many packets, far frames are sought; else all before are decoded.
+    They come in ascending order, but for those that are not met where they are sought: these come last.
 
     Raises
     ------
@@ -49,7 +54,7 @@ def each_frame(
     if wanted and wanted[0] < 0:
         raise InputError(f"{path}: frame {wanted[0]} was asked for; frames count from 0.")
     missing = set(wanted)
-    for index, picture in _where_sought(path, wanted, probed, rate, times):
+    for index, picture in _where_sought(path, wanted, probed, rate, frame_count):
         missing.discard(index)
         yield index, picture
     for index, picture in _decoded(path, sorted(missing)) if missing else ():
@@ -67,7 +72,7 @@ def _where_sought(
     wanted: Sequence[int],
     probed: ProbedVideo | None,
     rate: Fraction | None,
-    times: np.ndarray | None,
+    frame_count: int | None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Give those of the *wanted* frames that are met by seeking, if what is known of the video allows it."""
     if probed is not None and probed.stored_times:
@@ -76,8 +81,10 @@ def _where_sought(
         return
     elif rate is not None:
         yield from _sought(path, wanted, _steady_times(path, rate), slack=0.25 / float(rate))
-    elif times is not None:
-        yield from _sought(path, [index for index in wanted if index < len(times)], _stated_times(path, times))
+    elif frame_count is not None:
+        times = _packet_times(path)
+        if len(times) == frame_count:
+            yield from _sought(path, [index for index in wanted if index < frame_count], times.__getitem__)
 
 
 def frame_strip(path: Path, count: int = 5, height: int = 120, *, frames: int | None = None) -> np.ndarray:
@@ -139,20 +146,20 @@ def _times_of(probed: ProbedVideo) -> Callable[[int], float]:
 
 
 def _steady_times(path: Path, rate: Fraction) -> Callable[[int], float]:
-    start = _start_of(path)
+    with open_video(path) as (container, stream):
+        first = next(readable_frames(container, stream), None)
+        start = 0.0 if first is None or first.pts is None else first.pts * float(stream.time_base or 1e-3)
     return lambda index: start + float(index / rate)
 
 
-def _stated_times(path: Path, times: np.ndarray) -> Callable[[int], float]:
-    start = _start_of(path)
-    return lambda index: start + float(times[index] - times[0])
-
-
-def _start_of(path: Path) -> float:
-    """Return the presentation time (s) of the video's first frame."""
+def _packet_times(path: Path) -> list[float]:
+    """Return the presentation times (s) of all packets in order, read without decoding them."""
     with open_video(path) as (container, stream):
-        first = next(readable_frames(container, stream), None)
-        return 0.0 if first is None or first.pts is None else first.pts * float(stream.time_base or 1e-3)
+        tick = float(stream.time_base or 1e-3)
+        try:
+            return sorted(packet.pts * tick for packet in container.demux(stream) if packet.pts is not None)
+        except av.FFmpegError:
+            return []  # a damaged file: its frames are counted by decoding
 
 
 def _sought(

@@ -11,7 +11,7 @@ coordinates and those of the pictures differ, so that is told: in `ProbedVideo.r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -166,11 +166,6 @@ def probe_video(path: Path, *, on_progress: Progress | None = None) -> ProbedVid
             stored_times=not problems,
             resized=None if decoded.resized is None else (decoded.resized[0], *_upright(decoded.resized[1:], rotation)),
         )
-
-
-def says_times_are_stored(problems: Iterable[str]) -> bool:
-    """Say whether none of a video's *problems* (sentences about its times) says that times of frames are not the container's own."""
-    return not any("presentation time" in problem for problem in problems)
 
 
 def timing_of(times: np.ndarray, rate: Fraction) -> tuple[Fraction, bool, list[Finding]]:

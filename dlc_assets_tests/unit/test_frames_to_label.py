@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -498,18 +499,17 @@ def test_pictures_have_as_many_digits_as_the_video_has_frames(frame: int, count:
 # --- frames that are sought -----------------------------------------------------------------------
 
 
-def test_frames_are_found_by_their_times_and_come_one_by_one(walking: LabelingLab) -> None:
+def test_frames_come_one_by_one_and_are_the_same_however_they_are_found(walking: LabelingLab) -> None:
     wanted = [1, 5, 130, 131, 190]
-    times = 1000 + np.arange(FRAMES) / RATE
     decoded = dict(each_frame(walking.video(FIRST), wanted))
-    sought = dict(each_frame(walking.video(FIRST), wanted, times=times))
-    assert list(sought) == wanted
-    assert all(np.array_equal(sought[index], decoded[index]) for index in wanted)
-    off = times + 0.32 * (np.arange(FRAMES) > 100)  # times that no frame has: what is not met is decoded
-    missed = dict(each_frame(walking.video(FIRST), wanted, times=off))
+    for known in ({"rate": Fraction(RATE)}, {"frame_count": FRAMES}, {"frame_count": FRAMES + 1}):
+        found = dict(each_frame(walking.video(FIRST), wanted, **known))  # type: ignore[arg-type]
+        assert list(found) == wanted
+        assert all(np.array_equal(found[index], decoded[index]) for index in wanted)
+    missed = dict(each_frame(walking.video(FIRST), wanted, rate=Fraction(RATE) * Fraction(41, 40)))  # not the video's
     assert all(np.array_equal(missed[index], decoded[index]) for index in wanted)
     with pytest.raises(InputError, match=f"frame {FRAMES} was asked for"):
-        list(each_frame(walking.video(FIRST), [0, FRAMES], times=times))
+        list(each_frame(walking.video(FIRST), [0, FRAMES], frame_count=FRAMES))
 
 
 # --- the command ----------------------------------------------------------------------------------
