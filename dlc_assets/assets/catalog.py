@@ -2,10 +2,9 @@
 
 import dagster as dg
 
-from dlc_assets.assets import previews
+from dlc_assets.assets import previews, quality
 from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.inference import pose_table
-from dlc_assets.assets.quality import quality_report
 from dlc_assets.assets.recordings import session_recordings
 from dlc_assets.assets.training import model_evaluation, trained_model
 from dlc_assets.catalog.schema import TABLES
@@ -15,7 +14,7 @@ from dlc_assets.resources.lab import LabResource
 
 
 @dg.asset(
-    deps=[trained_model, model_evaluation, session_recordings, pose_table, quality_report, nwb_file],
+    deps=[trained_model, model_evaluation, session_recordings, pose_table, quality.SPEC, nwb_file],
     group_name="catalog",
     owners=["team:lab"],
     kinds={"parquet", "duckdb"},

@@ -1,25 +1,18 @@
 """`quality_report`: whether the poses of one session can be trusted, and where to look; `quality_overview`: all of them at a glance."""
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
-from dlc_assets.assets import previews
-from dlc_assets.assets.filtering import filtered_pose_table
+from dlc_assets.assets import filtering, previews
+from dlc_assets.assets.derived import DerivedConfig, derived_stage
 from dlc_assets.assets.inference import pose_table
-from dlc_assets.assets.reporting import Made, Stage, make_chains
-from dlc_assets.inference.pose_tables import pose_manifest
-from dlc_assets.lab.errors import NotFoundError
-from dlc_assets.lab.keys import split_pose_key
+from dlc_assets.assets.reporting import Made, Stage
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.lab.manifest import Manifest
-from dlc_assets.partitions import session_models
-from dlc_assets.recordings.info import need_session_info
 from dlc_assets.resources.lab import LabResource
 from dlc_assets.review.overview.build import write_overview
 from dlc_assets.review.overview.picture import heat_map
@@ -30,53 +23,31 @@ from dlc_assets.review.report.build import SUMMARY
 from dlc_assets.review.report.charts import clock
 from dlc_assets.review.report.moments import MOST, places_to_show
 from dlc_assets.review.report.page import check_rows
-from dlc_assets.review.report.product import ASSET, FILTERED, report_folder, report_inputs, report_page, report_session
+from dlc_assets.review.report.product import FILTERED, KIND, report_folder, report_page, report_session
 
-REPORTS_PER_RUN = 40  # differs from its neighbours' so that a backfill never fuses them
 _MOST_BYTES = 190_000  # of a picture in metadata, of which the instance keeps one for each materialization
 _LONGEST = 400  # characters of a sentence in a table of the UI
 
 
-class QualityConfig(dg.Config):
-    """Settings of one run; empty means the lab's files."""
-
-    version: str | None = Field(
-        None, description="version of the model; default: the released one, else the current one"
-    )
-    recompute: bool = Field(False, description="make the report even though it is up to date")
-
-    def overrides(self) -> dict[str, Any]:
-        """Return what was stated."""
-        return {} if self.version is None else {"version": self.version}
-
-
-@dg.asset(
-    deps=[pose_table, filtered_pose_table],
+SPEC = dg.AssetSpec(
+    KIND.asset,
+    deps=[pose_table, filtering.SPEC],
+    description=(
+        "Whether the poses of one session by one model can be trusted, and where to look: a page with a verdict, all checks, and "
+        "pictures.\n\nThe page shows where the animal went, likelihoods, limb lengths and speed over time, and the worst moments as frames "
+        "of the video. It is one HTML file, for any browser. How to read it: docs/how-to/judge-results.md."
+    ),
     group_name="review",
     owners=["team:lab"],
     kinds={"html"},
-    partitions_def=session_models,
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=REPORTS_PER_RUN),
-    output_required=False,
     code_version="1",
 )
-def quality_report(
-    context: dg.AssetExecutionContext, config: QualityConfig, lab: LabResource
-) -> Iterator[dg.MaterializeResult]:
-    """Whether the poses of one session by one model can be trusted, and where to look: a page with a verdict, all checks, and pictures.
-
-    The page shows where the animal went, likelihoods, limb lengths and speed over time, and the worst moments as frames of the video.
-    It is one HTML file, for any browser. How to read it: docs/how-to/judge-results.md.
-    """
-    opened = lab.open()
-    yield from make_chains(context, opened, [quality_stage(context, opened, config)])
 
 
-def quality_stage(context: dg.AssetExecutionContext, lab: Lab, config: QualityConfig) -> Stage:
-    """Return how `quality_report` is made in a run, also after other products of the same poses."""
+def quality_stage(context: dg.AssetExecutionContext, lab: Lab, config: DerivedConfig) -> Stage:
+    """Return how a run makes quality reports."""
 
-    def make(key: str) -> Made:
-        model, session = split_pose_key(key)
+    def make(model: str, session: str) -> Made:
         manifest, made_now = report_session(
             lab,
             model,
@@ -92,15 +63,7 @@ def quality_stage(context: dg.AssetExecutionContext, lab: Lab, config: QualityCo
         }
         return Made(manifest.data_version, _metadata(lab, manifest, made_now), made_from)
 
-    def inputs(key: str) -> dict[str, str]:
-        model, session = split_pose_key(key)
-        info, _ = need_session_info(lab.layout, session)
-        poses = pose_manifest(lab, model, info)
-        if poses is None:
-            raise NotFoundError(f"{session} has no poses by {model}.")
-        return report_inputs(lab, info, poses)
-
-    return Stage(ASSET, make, inputs)
+    return derived_stage(lab, KIND, make)
 
 
 def _metadata(lab: Lab, manifest: Manifest, made_now: bool) -> dict[str, Any]:
@@ -157,7 +120,7 @@ def _shown(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-@dg.asset(deps=[quality_report], group_name="review", owners=["team:lab"], kinds={"html"}, code_version="1")
+@dg.asset(deps=[SPEC], group_name="review", owners=["team:lab"], kinds={"html"}, code_version="1")
 def quality_overview(context: dg.AssetExecutionContext, lab: LabResource) -> dg.MaterializeResult:
     """All sessions by all checks, the newest first, coloured by what needs a look; the page links to each session's report."""
     opened = lab.open()
