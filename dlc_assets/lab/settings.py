@@ -443,6 +443,7 @@ class Nwb(StrictSettings):
     """What NWB files hold."""
 
     videos: Literal["link", "copy", "relative", "leave_out"] = "link"
+    filtered: bool = Field(True, description="filtered poses beside the others, where the lab filters poses")
     training_frames: bool = Field(
         False, description="the frames that people labeled for the model, of the session's own videos"
     )

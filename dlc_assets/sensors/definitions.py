@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from dlc_assets import jobs
+from dlc_assets.assets.derived import SESSIONS_PER_RUN as REVIEWS_PER_RUN
 from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
 from dlc_assets.assets.labels import observe_labels
@@ -93,6 +94,19 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     add_keys(context.instance, MODEL, trained_models(opened.layout))
     with RecordingIndex.opened(opened) as index:
         return _ask(context, opened, index, jobs.analyze.name, ("pose_table",), ANALYSES_PER_RUN, problems)
+
+
+@dg.sensor(
+    jobs=[jobs.review],
+    minimum_interval_seconds=_SOON,
+    default_status=_ON,
+    description="Asks for what is made of released poses by itself: filtered poses and quality reports.",
+)
+def review(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """Sessions whose poses are up to date, and of which something that is made from them is missing or behind, are reviewed."""
+    opened = lab.open()
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.review.name, jobs.REVIEWED, REVIEWS_PER_RUN, [])
 
 
 @dg.sensor(
@@ -314,4 +328,4 @@ def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     return dg.SensorResult(skip_reason=said, cursor=looked.to_cursor())
 
 
-ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)
+ALL = (recordings, analysis, review, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)

@@ -14,7 +14,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import export, filtering, inference, publishing, recordings, training
+from dlc_assets.assets import export, filtering, inference, publishing, quality, recordings, training
 from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
@@ -247,6 +247,7 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
         "filtered_pose_table": filtering.FilterConfig,
+        "quality_report": quality.QualityConfig,
         "nwb_file": export.NwbConfig,
         "dandi_asset": publishing.PublishConfig,
     }
