@@ -11,6 +11,7 @@ from dlc_assets import jobs
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
 from dlc_assets.assets.quality import quality_overview
@@ -37,6 +38,7 @@ def build_defs(
             session_recordings,
             pose_table,
             review_poses,
+            labeled_video,
             nwb_file,
             dandi_asset,
             catalog,

@@ -21,6 +21,7 @@ from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.labeled_video_settings import LabeledVideoSettings
 from dlc_assets.lab.regions import Region
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
@@ -606,6 +607,7 @@ class LabSettings(StrictSettings):
     checks: Checks = Checks()
     review: Review = Review()
     filters: Filters = DEFAULT_FILTERS
+    labeled_video: LabeledVideoSettings = LabeledVideoSettings()
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()

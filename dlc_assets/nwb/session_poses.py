@@ -117,6 +117,8 @@ def chosen_poses(lab: Lab, session: SessionInfo, cohort: Cohort | None, models: 
         return chosen
     pairs = [(file, filtered_pose_file(lab, file)) for file in chosen.files]
     absent = sorted({f"{file.model}@{file.version}" for file, filtered in pairs if filtered is None})
+    if not lab.settings.review.auto:  # they are made where somebody wants them
+        absent = []
     left_out = [
         f"filtered poses by {name} are left out: they are not made (`dlc-assets review` does)" for name in absent
     ]
