@@ -10,7 +10,9 @@ import dagster as dg
 from dlc_assets import jobs
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
 from dlc_assets.assets.quality import quality_overview
@@ -34,9 +36,11 @@ def build_defs(
             trained_model,
             model_evaluation,
             model_comparison,
+            frames_to_label,
             session_recordings,
             pose_table,
             review_poses,
+            labeled_video,
             nwb_file,
             dandi_asset,
             catalog,

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from dlc_assets.assets import filtering, previews
-from dlc_assets.assets.derived import DerivedConfig, derived_stage
+from dlc_assets.assets.derived import ReviewConfig, derived_stage
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.reporting import Made, Stage
 from dlc_assets.checks import outcomes
@@ -53,7 +53,7 @@ SPEC = dg.AssetSpec(
 )
 
 
-def kinematics_stage(context: dg.AssetExecutionContext, lab: Lab, config: DerivedConfig) -> Stage:
+def kinematics_stage(context: dg.AssetExecutionContext, lab: Lab, config: ReviewConfig) -> Stage:
     """Return how a run makes kinematics; a source that it states makes them "custom"."""
     stated = {} if config.kinematics_from is None else {"source": config.kinematics_from}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dlc_assets.assets import filtering, kinematics, quality
-from dlc_assets.assets.derived import SESSIONS_PER_RUN, DerivedConfig
+from dlc_assets.assets.derived import SESSIONS_PER_RUN, ReviewConfig
 from dlc_assets.assets.reporting import make_chains
 from dlc_assets.partitions import session_models
 from dlc_assets.resources.lab import LabResource
@@ -23,7 +23,7 @@ from dlc_assets.resources.lab import LabResource
     can_subset=True,
 )
 def review_poses(
-    context: dg.AssetExecutionContext, config: DerivedConfig, lab: LabResource
+    context: dg.AssetExecutionContext, config: ReviewConfig, lab: LabResource
 ) -> Iterator[dg.MaterializeResult]:
     """Filter the poses of sessions, measure how the animals move, and judge the poses."""
     opened = lab.open()

@@ -22,6 +22,7 @@ from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
 from dlc_assets.lab.kinematics_settings import KinematicsSettings
+from dlc_assets.lab.labeled_video_settings import LabeledVideoSettings
 from dlc_assets.lab.regions import Region, told_apart
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
@@ -448,6 +449,9 @@ class Nwb(StrictSettings):
 
     videos: Literal["link", "copy", "relative", "leave_out"] = "link"
     filtered: bool = Field(True, description="filtered poses beside the others, where the lab filters poses")
+    labeled_videos: bool = Field(
+        False, description="the labeled videos that are made of the poses, beside the recordings'"
+    )
     training_frames: bool = Field(
         False, description="the frames that people labeled for the model, of the session's own videos"
     )
@@ -611,6 +615,7 @@ class LabSettings(StrictSettings):
     review: Review = Review()
     filters: Filters = DEFAULT_FILTERS
     kinematics: KinematicsSettings = KinematicsSettings()
+    labeled_video: LabeledVideoSettings = LabeledVideoSettings()
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()

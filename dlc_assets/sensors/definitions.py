@@ -1,4 +1,4 @@
-"""The sensors: recordings, models, labels, training, analysis, export, catalog, and the janitor."""
+"""The sensors: recordings, models, labels, training, analysis, labeled videos, export, catalog, and the janitor."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from dlc_assets import jobs
 from dlc_assets.assets.derived import SESSIONS_PER_RUN as REVIEWS_PER_RUN
 from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
+from dlc_assets.assets.labeled_video import SESSIONS_PER_RUN as LABELED_PER_RUN
 from dlc_assets.assets.labels import observe_labels
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.inference.releases import rule_problems
@@ -107,6 +108,19 @@ def review(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     opened = lab.open()
     with RecordingIndex.opened(opened) as index:
         return _ask(context, opened, index, jobs.review.name, jobs.REVIEWED, REVIEWS_PER_RUN, [])
+
+
+@dg.sensor(
+    jobs=[jobs.label_videos],
+    minimum_interval_seconds=_NOW_AND_THEN,
+    default_status=_ON,
+    description="Asks for labeled videos of released poses, where lab.yaml says that they are made by themselves.",
+)
+def labeled_videos(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """Where `labeled_video.auto` is on, sessions whose labeled videos are missing or behind get them."""
+    opened = lab.open()
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.label_videos.name, ("labeled_video",), LABELED_PER_RUN, [])
 
 
 @dg.sensor(
@@ -328,4 +342,16 @@ def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     return dg.SensorResult(skip_reason=said, cursor=looked.to_cursor())
 
 
-ALL = (recordings, analysis, review, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)
+ALL = (
+    recordings,
+    analysis,
+    review,
+    labeled_videos,
+    export,
+    models_and_labels,
+    auto_train,
+    evaluation,
+    catalog,
+    janitor,
+    notices,
+)

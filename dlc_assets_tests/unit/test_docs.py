@@ -14,7 +14,16 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import derived, export, inference, publishing, recordings, training
+from dlc_assets.assets import (
+    derived,
+    export,
+    frames_to_label,
+    inference,
+    labeled_video,
+    publishing,
+    recordings,
+    training,
+)
 from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
@@ -253,9 +262,11 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
     configs: dict[str, type[Any]] = {
         "trained_model": training.TrainingConfig,
         "model_evaluation": training.EvaluationConfig,
+        "frames_to_label": frames_to_label.FramesToLabelConfig,
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
-        "review_poses": derived.DerivedConfig,
+        "review_poses": derived.ReviewConfig,
+        "labeled_video": labeled_video.LabeledVideoConfig,
         "nwb_file": export.NwbConfig,
         "dandi_asset": publishing.PublishConfig,
     }
