@@ -73,45 +73,65 @@ def make_partitions(
     failing_check
         The check that a key fails, with the reason, where nothing at all could be made of it.
     """
-    asset = context.asset_key.to_user_string()
+    stage = Stage(context.asset_key.to_user_string(), make, expected_inputs, observe, retried, failing_check)
+    yield from make_chains(context, lab, [stage])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one asset of a run is made; the parameters of `make_partitions`."""
+
+    asset: str
+    make: Callable[[str], Made]
+    expected_inputs: Callable[[str], dict[str, str]]
+    observe: Callable[[str], None] | None = None
+    retried: bool = False
+    failing_check: str | None = None
+
+    @property
+    def key(self) -> dg.AssetKey:
+        return dg.AssetKey(self.asset)
+
+
+def make_chains(context: dg.AssetExecutionContext, lab: Lab, stages: Sequence[Stage]) -> Iterator[dg.MaterializeResult]:
+    """Make *stages* of each partition of the run, one after the other, each from those before it.
+
+    Each product is reported at once. Where one fails, those after it are left out for its partition, the other partitions go on, and
+    the step fails at the end.
+    """
     keys = list(context.partition_keys)
     if not keys:
-        raise dg.Failure(f"{asset}: this range holds no partition: its end comes before its start. Swap them.")
+        named = ", ".join(stage.asset for stage in stages)
+        raise dg.Failure(f"{named}: this range holds no partition: its end comes before its start. Swap them.")
     failures: dict[str, str] = {}
     for number, key in enumerate(keys, start=1):
         if len(keys) > 1:
             context.log.info(f"{key} ({number} of {len(keys)})")
-        try:
-            if observe is not None:
-                observe(key)
-            pointers = newest_events(context.instance, context.assets_def.asset_deps[context.asset_key])
-            with _attempt(context, lab, key, expected_inputs) if retried else nullcontext():
-                made = make(key)
-        except Exception as error:  # noqa: BLE001  # one bad recording never stops the others, whatever went wrong with it
-            failures[key] = _message(error)
-            context.log.error(_named(key, failures[key]))
-            if not isinstance(error, DlcAssetsError):
-                context.log.error("".join(traceback.format_exception(error)))
-            if failing_check is not None:
-                context.log_event(_failing(context.asset_key, failing_check, key, failures[key]))
-            _keep_failure(context, lab, key, error, expected_inputs, lasting=not retried or is_lasting(error))
-            continue
-        clear_failure(lab.layout, asset, key)
-        for check in made.checks:
-            context.log_event(check)
-        if len(keys) == 1:
-            # With tags of our own: Dagster's would point at what was observed before this step, not at what it observed.
-            yield dg.MaterializeResult(
-                metadata=made.metadata,
-                data_version=dg.DataVersion(made.data_version),
-                tags=_tags(context, made, pointers),
-            )
-        else:
-            context.log_event(
-                dg.AssetMaterialization(
-                    context.asset_key, partition=key, metadata=made.metadata, tags=_tags(context, made, pointers)
+        for stage in stages:
+            try:
+                if stage.observe is not None:
+                    stage.observe(key)
+                pointers = newest_events(context.instance, context.assets_def.asset_deps[stage.key])
+                with _attempt(context, lab, stage, key) if stage.retried else nullcontext():
+                    made = stage.make(key)
+            except Exception as error:  # noqa: BLE001  # one bad recording never stops the others, whatever went wrong with it
+                failures[key] = _message(error)
+                _report_failure(context, lab, stage, key, error)
+                break
+            clear_failure(lab.layout, stage.asset, key)
+            for check in made.checks:
+                context.log_event(check)
+            if len(keys) == 1:
+                # With tags of our own: Dagster's would point at what was observed before this step, not at what it observed.
+                yield dg.MaterializeResult(
+                    asset_key=stage.key,
+                    metadata=made.metadata,
+                    data_version=dg.DataVersion(made.data_version),
+                    tags=_tags(context, stage.key, made, pointers),
                 )
-            )
+            else:
+                tags = _tags(context, stage.key, made, pointers)
+                context.log_event(dg.AssetMaterialization(stage.key, partition=key, metadata=made.metadata, tags=tags))
     if failures:
         raise dg.Failure(
             description=f"{len(failures)} of {len(keys)} failed; the others are done.\n"
@@ -119,6 +139,29 @@ def make_partitions(
             metadata={"failed": dg.MetadataValue.json(failures)},
             allow_retries=False,
         )
+
+
+def _report_failure(context: dg.AssetExecutionContext, lab: Lab, stage: Stage, key: str, error: Exception) -> None:
+    message = _message(error)
+    context.log.error(_named(key, message))
+    if not isinstance(error, DlcAssetsError):
+        context.log.error("".join(traceback.format_exception(error)))
+    if stage.failing_check is not None:
+        context.log_event(_failing(stage.key, stage.failing_check, key, message))
+    try:
+        record_failure(
+            lab.layout,
+            stage.asset,
+            key,
+            message,
+            inputs=_inputs_or_none(stage.expected_inputs, key),
+            run_id=context.run.run_id,
+            lasting=not stage.retried or is_lasting(error),
+        )
+    except (
+        EnvironmentProblem
+    ) as problem:  # without a record, the product counts as missing or behind, and is tried again
+        context.log.error(str(problem))
 
 
 def _failing(asset: dg.AssetKey, check: str, key: str, why: str) -> dg.AssetCheckEvaluation:
@@ -137,35 +180,9 @@ def _named(key: str, message: str) -> str:
     return message if message.startswith((key, key.rpartition("|")[2])) else f"{key}: {message}"
 
 
-def _keep_failure(
-    context: dg.AssetExecutionContext,
-    lab: Lab,
-    key: str,
-    error: Exception,
-    expected_inputs: Callable[[str], dict[str, str]],
-    *,
-    lasting: bool,
-) -> None:
-    try:
-        record_failure(
-            lab.layout,
-            context.asset_key.to_user_string(),
-            key,
-            _message(error),
-            inputs=_inputs_or_none(expected_inputs, key),
-            run_id=context.run.run_id,
-            lasting=lasting,
-        )
-    except EnvironmentProblem as error:  # without a record, the product counts as missing or behind, and is tried again
-        context.log.error(str(error))
-
-
-def _attempt(
-    context: dg.AssetExecutionContext, lab: Lab, key: str, expected_inputs: Callable[[str], dict[str, str]]
-) -> AbstractContextManager[None]:
-    inputs = _inputs_or_none(expected_inputs, key)
-    asset = context.asset_key.to_user_string()
-    return attempting(lab.layout, asset, key, inputs=inputs, run_id=context.run.run_id)
+def _attempt(context: dg.AssetExecutionContext, lab: Lab, stage: Stage, key: str) -> AbstractContextManager[None]:
+    inputs = _inputs_or_none(stage.expected_inputs, key)
+    return attempting(lab.layout, stage.asset, key, inputs=inputs, run_id=context.run.run_id)
 
 
 def _inputs_or_none(expected_inputs: Callable[[str], dict[str, str]], key: str) -> dict[str, str]:
@@ -191,13 +208,15 @@ def newest_events(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -
     return pointers
 
 
-def _tags(context: dg.AssetExecutionContext, made: Made, pointers: Mapping[dg.AssetKey, int]) -> dict[str, str]:
+def _tags(
+    context: dg.AssetExecutionContext, asset: dg.AssetKey, made: Made, pointers: Mapping[dg.AssetKey, int]
+) -> dict[str, str]:
     tags = {
         DATA_VERSION_TAG: made.data_version,
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[context.asset_key] or context.run.run_id,
+        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[asset] or context.run.run_id,
     }
-    for key in context.assets_def.asset_deps[context.asset_key]:
+    for key in context.assets_def.asset_deps[asset]:
         tags[get_input_data_version_tag(key)] = made.inputs.get(key.to_user_string(), "INITIAL")
         tags[get_input_event_pointer_tag(key)] = str(pointers[key]) if key in pointers else "NULL"
     return tags

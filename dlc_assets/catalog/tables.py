@@ -323,7 +323,7 @@ def _probed_recording(session: _Session, recording: RecordingInfo) -> Row:
     assert session.info is not None
     start = session.info.start
     gone = recording.recording not in session.found_recordings
-    stored = recording.model_dump(exclude={"files", "crop", "about", "times_files"})
+    stored = recording.model_dump(exclude={"files", "crop", "scale", "regions", "arena", "about", "times_files"})
     return {
         **stored,
         "session": session.key,

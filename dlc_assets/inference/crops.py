@@ -9,6 +9,7 @@ from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.settings import CropSettings
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo
+from dlc_assets.recordings.setups import setup_period
 
 if TYPE_CHECKING:
     from dlc_assets.video.decode import Crop
@@ -44,17 +45,8 @@ def _stated(lab: Lab, session: SessionInfo, recording: RecordingInfo) -> tuple[C
     """Return the crop that counts for *recording* as it is written, and where it is written."""
     if recording.crop is not None:
         return recording.crop, f"session.yaml of {session.session}: recordings.{recording.recording}.crop"
-    where = f"{lab.layout.settings_file}: setups.{recording.device}"
-    periods = lab.settings.setups.get(recording.device, ())
-    if session.day is None and not all(period.covers(None) for period in periods):
-        raise SettingsError(
-            f"{where}: it depends on the day, and that of {session.session} is not known. State the session's start in "
-            f"session.yaml, or recordings.{recording.recording}.crop there."
-        )
-    for number, period in enumerate(periods):
-        if period.covers(session.day):
-            return period.crop, f"{where}.{number}.crop"
-    return None, where
+    found = setup_period(lab, session, recording)
+    return (None, "") if found is None else (found[0].crop, f"{found[1]}.crop")
 
 
 def crop_hashes(lab: Lab, session: SessionInfo, recordings: Sequence[RecordingInfo]) -> dict[str, str]:

@@ -6,6 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# Of each asset that is made from pose tables, its folder in the store.
+_DERIVED_FOLDERS = {
+    "filtered_pose_table": "filtered_poses",
+    "kinematics": "kinematics",
+    "quality_report": "quality",
+    "labeled_video": "labeled_videos",
+}
+
 
 @dataclass(frozen=True)
 class LabLayout:
@@ -50,8 +58,11 @@ class LabLayout:
         return self.locks / kind / f"{_file_name(key)}.lock"
 
     def locks_on_poses(self, *, model: str = "*", session: str = "*") -> list[Path]:
-        """Return the lock files of all pose tables of *model* or of *session* that were ever made, held or not."""
-        return sorted((self.locks / "pose_table").glob(f"{_file_name(f'{model}|{session}')}.lock"))
+        """Return the lock files of all pose tables of *model* or of *session*, and of what is made from them, held or not."""
+        name = _file_name(f"{model}|{session}")
+        return sorted(
+            path for kind in ("pose_table", *_DERIVED_FOLDERS) for path in (self.locks / kind).glob(f"{name}.lock")
+        )
 
     @property
     def failures(self) -> Path:
@@ -178,6 +189,27 @@ class LabLayout:
         """Return where poses of a cohort lie once their place in `poses` was needed for others."""
         task = self.store / "kept_poses" / f"model={model}" / f"version={version}" / f"session={session}"
         return task / f"poses={data_version[:12]}"
+
+    # What is made from pose tables, in folders like theirs.
+    def derived(self, asset: str) -> Path:
+        return self.store / _DERIVED_FOLDERS[asset]
+
+    def derived_folder(self, asset: str, model: str, version: str, session: str) -> Path:
+        return self.derived(asset) / f"model={model}" / f"version={version}" / f"session={session}"
+
+    def derived_manifest(self, asset: str, model: str, version: str, session: str) -> Path:
+        return self.derived_folder(asset, model, version, session) / "manifest.json"
+
+    def derived_of(self, *, model: str = "*", version: str = "*", session: str = "*") -> list[Path]:
+        """Return the folders of all that was made from the pose tables of *model*, *version* and *session*."""
+        return sorted(
+            folder
+            for name in _DERIVED_FOLDERS.values()
+            for folder in self.store.glob(f"{name}/model={model}/version={version}/session={session}")
+        )
+
+    def derived_work(self, asset: str, model: str, version: str, session: str) -> Path:
+        return self.work / _DERIVED_FOLDERS[asset] / model / version / session
 
     @property
     def nwb(self) -> Path:

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.regions import Region
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
 from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
@@ -250,12 +251,24 @@ class CropSettings(StrictSettings):
         return value
 
 
+class Scale(StrictSettings):
+    """How large things are in the picture."""
+
+    px_per_cm: float = Field(gt=0, allow_inf_nan=False)
+
+
 class Setup(StrictSettings):
     """What belongs to a camera over a period; without days, always."""
 
     first: Annotated[date | None, Field(alias="from")] = None
     until: date | None = None
     crop: CropSettings | None = None
+    scale: Scale | None = None
+    regions: dict[Name, Region] = Field(default_factory=dict)
+    arena: Region | None = Field(None, description="where the animal can be")
+    reference: Name | None = Field(
+        None, description="a picture (relative to the lab folder) or a session that shows where the camera stood"
+    )
 
     @model_validator(mode="after")
     def _days_in_order(self) -> Setup:
@@ -416,6 +429,12 @@ class Inference(StrictSettings):
 
 
 _ONE_BY_ONE = "dynamic cropping takes one frame after the other: expected a batch size of 1 or auto, not {}"
+
+
+class Review(StrictSettings):
+    """What is made of pose tables by itself."""
+
+    auto: bool = Field(True, description="filtered poses, kinematics and quality reports of released pose tables")
 
 
 class Nwb(StrictSettings):
@@ -581,6 +600,7 @@ class LabSettings(StrictSettings):
     auto_train: AutoTrain = AutoTrain()
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
+    review: Review = Review()
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()

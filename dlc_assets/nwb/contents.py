@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ REFERENCE_FRAME = (
     "(0, 0) is the center of the top left pixel of the full, upright video frame; x points right, y points down."
 )
 NEVER_DETECTED = "It was not detected in any frame of this recording."
+NOTHING_LEFT = "The filters left no position of it in any frame of this recording."
 
 
 @dataclass
@@ -72,6 +73,7 @@ def add_poses(
             if len(series) == 1 and series[0].container_source is None and one.timing.whole.rate is None:
                 clocks[recording.recording] = series[0]
         own = videos_of[recording.recording]
+        labeled_video = _labeled_video(behavior, path, one, device, videos, identifier, added)
         for individual in recording.individuals:
             skeleton = _skeleton(skeletons, one, individual, nwbfile.subject)
             poses = _pose_estimation(
@@ -81,6 +83,7 @@ def add_poses(
                 skeleton,
                 device,
                 own[0] if len(own) == 1 else None,
+                labeled_video,
                 clocks,
             )
             behavior.add(poses)
@@ -191,6 +194,39 @@ def _external_file(path: Path, object_id: str, video: Path, how: Videos, added: 
     return relative.as_posix()
 
 
+def _labeled_video(
+    behavior: Any, path: Path, one: CheckedRecording, device: Any, how: Videos, identifier: str, added: Added
+) -> Any:
+    """Return the ImageSeries of the video that the poses are drawn onto, one for all individuals; None where there is none."""
+    from pynwb.image import ImageSeries
+
+    recording = one.poses
+    labeled = recording.labeled_video
+    if labeled is None or how == "leave_out":
+        return None
+    name = object_name(f"LabeledVideo_{recording.recording}")
+    if name in behavior.data_interfaces:  # by another model
+        name = object_name(f"LabeledVideo_{recording.recording}_{recording.model}")
+    object_id = video_object_id(identifier, f"{recording.recording}/labeled/{recording.model}", 1)
+    times = _time_arguments(one, replace(one.timing.whole, first=labeled.first_frame, last=labeled.end_frame))
+    if "rate" in times:
+        times["starting_time"] += labeled.first_frame / times["rate"]
+        times["num_samples"] = labeled.end_frame - labeled.first_frame
+    series = ImageSeries.__new__(ImageSeries, object_id=object_id)
+    series.__init__(
+        name=name,
+        description=f'Poses drawn onto frames {labeled.first_frame} to {labeled.end_frame - 1} of recording "{recording.recording}".',
+        format="external",
+        external_file=[_external_file(path, object_id, labeled.file, how, added)],
+        starting_frame=[0],
+        dimension=[labeled.width, labeled.height],
+        device=device,
+        **times,
+    )
+    behavior.add(series)
+    return series
+
+
 def _present_video(nwbfile: pynwb.NWBFile, video: Path) -> Any:
     """Return the ImageSeries of the file that is extended that refers to *video* by its name, None where there is none."""
     from pynwb.image import ImageSeries
@@ -258,6 +294,7 @@ def _pose_estimation(
     skeleton: Any,
     device: Any,
     video: Any,
+    labeled_video: Any,
     clocks: dict[str, Any],
 ) -> Any:
     from ndx_pose import PoseEstimation
@@ -279,6 +316,7 @@ def _pose_estimation(
         skeleton=skeleton,
         device=device,
         source_video=video,
+        labeled_video=labeled_video,
     )
 
 
@@ -286,9 +324,14 @@ def _pose_series(track: TrackLike, one: CheckedRecording, clock: Any) -> Any:
     from ndx_pose import PoseEstimationSeries
 
     whole = one.timing.whole
-    description = f"Position of {track.bodypart} in the video frame; NaN where it was not detected."
+    filtered = bool(one.poses.filters)
+    unknown = "was not detected, or a filter took it away" if filtered else "was not detected"
+    description = f"Position of {track.bodypart} in the video frame; NaN where it {unknown}."
     if (track.individual, track.bodypart) in one.undetected:
-        description += f" {NEVER_DETECTED}"
+        description += f" {NOTHING_LEFT if filtered else NEVER_DETECTED}"
+    confidence = one.poses.confidence_definition
+    if filtered and confidence:
+        confidence += " It is that of the estimate before it was filtered."
     return PoseEstimationSeries(
         name=object_name(track.bodypart),
         description=description,
@@ -296,7 +339,7 @@ def _pose_series(track: TrackLike, one: CheckedRecording, clock: Any) -> Any:
         unit="pixels",
         reference_frame=REFERENCE_FRAME,
         confidence=streams.likelihoods(track),
-        confidence_definition=one.poses.confidence_definition or None,
+        confidence_definition=confidence or None,
         **({"timestamps": clock} if whole.rate is None and clock is not None else _time_arguments(one, whole)),
     )
 
@@ -333,7 +376,8 @@ def _pose_description(recording: RecordingPoses, individual: str) -> str:
     count = len(recording.of(individual))
     text = f'Positions of {count} body part{"s" * (count > 1)} in every frame of recording "{recording.recording}"'
     text += f" ({files})" if files else ""
-    text += f' by the model "{recording.model}".' if recording.model else "."
+    text += f' by the model "{recording.model}"' if recording.model else ""
+    text += f", filtered: {recording.filters}." if recording.filters else "."
     if individual == UNIQUE:
         text += " These body parts belong to no animal."
     elif individual and individual != recording.identified:

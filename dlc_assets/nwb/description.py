@@ -144,6 +144,17 @@ class LabeledFrame:
     xy: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabeledVideo:
+    """A video with poses drawn in: its file, the recording's frames that it shows (first, and first left out), and its size in px."""
+
+    file: Path
+    first_frame: int
+    end_frame: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordingPoses:
     """The poses of one recording by one model, with what is needed to say where they come from.
@@ -171,8 +182,13 @@ class RecordingPoses:
         Edges as pairs of body part names.
     crop
         (x1, x2, y1, y2) in px if the network saw only that part; positions are in the full frame regardless.
+    filters
+        What was done to the poses after they were estimated, in words; empty where they are as the network gave them. The filtered
+        poses of a recording stand beside the others, with their likelihoods.
     labeled_frames
         Frames of this recording that the model learned from.
+    labeled_video
+        A video of the poses drawn onto the recording, None where there is none.
     data_version
         The hash of the table that tracks and times come from, where it is known: they are then not read to tell one file from another.
     provenance
@@ -197,14 +213,17 @@ class RecordingPoses:
     skeleton: tuple[tuple[str, str], ...] = ()
     confidence_definition: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    filters: str = ""
     labeled_frames: Sequence[LabeledFrame] = ()
+    labeled_video: LabeledVideo | None = None
     data_version: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
         """The recording and, where it is told apart by it, the model, as messages name them."""
-        return f'recording "{self.recording}"' + (f', model "{self.model}"' if self.model else "")
+        of_model = f', model "{self.model}"' if self.model else ""
+        return f'recording "{self.recording}"{of_model}' + (", filtered" if self.filters else "")
 
     @property
     def individuals(self) -> list[str]:
@@ -297,6 +316,7 @@ def _hashable_recording(recording: RecordingPoses) -> dict[str, Any]:
         [labeled.frame, labeled.annotator, labeled.bodyparts, _digest([labeled.xy], "<f8")]
         for labeled in recording.labeled_frames
     ]
+    values["labeled_video"] = recording.labeled_video.file.name if recording.labeled_video is not None else None
     values["times"], values["tracks"] = None, [[track.individual, track.bodypart] for track in recording.tracks]
     if not recording.data_version:
         values["times"] = _digest(FrameTimes.of(recording.times).blocks(), "<f8")

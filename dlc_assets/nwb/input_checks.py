@@ -65,10 +65,11 @@ def _check_names(recordings: Sequence[RecordingPoses]) -> None:
     of_recording = dict.fromkeys(recording.recording for recording in recordings)
     _check_distinct("recordings", list(of_recording))
     for name in of_recording:
-        models = [recording.model for recording in recordings if recording.recording == name]
-        if len(set(models)) < len(models):
+        came = [(one.model, bool(one.filters)) for one in recordings if one.recording == name]
+        if len(set(came)) < len(came):
+            models = ", ".join(f"{model!r}{' (filtered)' * filtered}" for model, filtered in came)
             raise InputError(
-                f'recording "{name}" came {len(models)} times, by the models {", ".join(map(repr, models))}; expected once a model.'
+                f'recording "{name}" came {len(came)} times, by the models {models}; expected once a model.'
             )
     used: dict[str, tuple[RecordingPoses, str]] = {}
     for key, name in pose_estimation_names(recordings).items():

@@ -22,7 +22,7 @@ def pose_estimation_names(
 
     ``PoseEstimation`` where there is one recording by one model of one animal (what readers open by default); each of recording,
     individual and model is added where the file has several, as in ``PoseEstimation_top_m01_openfield``. The file's own subject is
-    not named again.
+    not named again. Filtered poses end in ``_filtered``.
 
     Returns
     -------
@@ -32,13 +32,14 @@ def pose_estimation_names(
     several = always_with_recording or len({recording.recording for recording in recordings}) > 1
     names = {}
     for place, recording in enumerate(recordings):
-        models = sum(other.recording == recording.recording for other in recordings)
+        models = len({other.model for other in recordings if other.recording == recording.recording})
         for individual in recording.individuals:
             parts = [
                 "PoseEstimation",
                 *([recording.recording] if several else []),
                 *([individual] if individual and individual != recording.identified else []),
                 *([recording.model] if models > 1 else []),
+                *(["filtered"] if recording.filters else []),
             ]
             names[place, individual] = object_name("_".join(parts))
     return names

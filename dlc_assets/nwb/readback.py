@@ -29,7 +29,11 @@ def readback_findings(path: Path, recordings: Sequence[RecordingPoses]) -> list[
         nwbfile = io.read()
         for recording in recordings:
             checked_clocks: set[int] = set()  # of series that share their time stamps, one is read
-            own = [entry for entry in kept[recording.recording]["poses"] if entry["model"] == recording.model]
+            own = [
+                entry
+                for entry in kept[recording.recording]["poses"]
+                if (entry["model"], entry.get("filters", "")) == (recording.model, recording.filters)
+            ]
             if {entry["individual"] for entry in own} != set(recording.individuals):
                 findings.append(
                     Finding("error", f"the poses of {recording.where} are not all there.", "equals_pose_table", "/")

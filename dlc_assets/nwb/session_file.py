@@ -139,9 +139,9 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
     Keys: ``content_hash`` (`nwb_content_hash` of what was written) and ``recordings``: for each recording its
     ``videos`` (the original file names) and ``poses``, a list with, for each container in ``processing/behavior``, its name
-    (``pose_estimation``), ``individual``, ``model`` and the ``provenance`` as it was given. It is kept as JSON in
-    ``/general/data_collection``, NWB's place for notes about data collection and analysis; in a file that was extended, whose notes are
-    its own, in ``/scratch/dlc_assets``.
+    (``pose_estimation``), ``individual``, ``model``, of filtered poses ``filters``, and the ``provenance`` as it was given. It is kept
+    as JSON in ``/general/data_collection``, NWB's place for notes about data collection and analysis; in a file that was extended, whose
+    notes are its own, in ``/scratch/dlc_assets``.
 
     Raises
     ------
@@ -212,6 +212,7 @@ def _provenance_json(session: SessionDescription, checked: Sequence[CheckedRecor
                 "pose_estimation": name,
                 "individual": individual,
                 "model": recording.model,
+                **({"filters": recording.filters} if recording.filters else {}),
                 "provenance": recording.provenance,
             }
         )

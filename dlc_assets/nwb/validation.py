@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dlc_assets.lab.errors import InputError, NotFoundError
-from dlc_assets.nwb.contents import NEVER_DETECTED
+from dlc_assets.nwb.contents import NEVER_DETECTED, NOTHING_LEFT
 from dlc_assets.nwb.description import nwb_relative_path
 from dlc_assets.nwb.extending import modalities_of
 from dlc_assets.nwb.streams import CHUNK_FRAMES
@@ -113,7 +113,8 @@ def _pose_findings(poses: Any) -> Iterator[Finding]:
     if len(set(lengths.values())) > 1:
         yield Finding("error", f"expected equal numbers of frames, found {lengths}.", "equal_lengths", location)
     for name, one in series.items():
-        if NEVER_DETECTED not in (one.description or "") and not _has_position(one.data):
+        said = any(sentence in (one.description or "") for sentence in (NEVER_DETECTED, NOTHING_LEFT))
+        if not said and not _has_position(one.data):
             yield Finding("violation", "no frame has a position.", "positions_present", f"{location}/{name}")
 
 

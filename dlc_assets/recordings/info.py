@@ -14,8 +14,9 @@ from dlc_assets.lab.errors import NotFoundError, did_you_mean
 from dlc_assets.lab.files import atomic_path
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.lab.regions import Region
 from dlc_assets.lab.session_metadata import Consent, Identity
-from dlc_assets.lab.settings import CropSettings
+from dlc_assets.lab.settings import CropSettings, Scale
 from dlc_assets.video.findings import About
 
 
@@ -70,6 +71,9 @@ class RecordingInfo(BaseModel):
     )
     times_files: list[StoredFile] = Field(default_factory=list, description="empty: the times are the videos' own")
     times_repaired: list[str] = Field(default_factory=list, description="what on_mismatch did, in sentences")
+    scale: Scale | None = Field(None, description="as session.yaml states it, as are regions and arena")
+    regions: dict[str, Region] | None = None
+    arena: Region | None = None
 
     def problems_about(self, *about: About) -> list[str]:
         """Return the problems that are about one of *about*."""

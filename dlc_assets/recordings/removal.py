@@ -87,6 +87,7 @@ def files_of_session(lab: Lab, session: str) -> list[Path]:
         *layout.published_of_session(session),  # what is in an archive stays there
         *sorted((layout.work / "publishing").glob(f"*/*/{session}")),
         *nwb,
+        *layout.derived_of(session=session),
         *sorted(layout.poses.glob(f"model=*/version=*/session={session}")),
         *sorted((layout.work / "poses").glob(f"*/*/{session}")),
         *layout.failures_of(session),

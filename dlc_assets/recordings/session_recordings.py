@@ -348,6 +348,9 @@ def _recording_info(
             }
         ),
         crop=metadata.crop,
+        scale=metadata.scale,
+        regions=metadata.regions,
+        arena=metadata.arena,
         problems=[finding.says for finding in findings],
         about=[finding.about for finding in findings],
         times_files=list(probed.times_files),

@@ -63,7 +63,7 @@ def report_known_outputs(instance: dg.DagsterInstance, lab: Lab, log: Callable[[
 def _add_partitions(instance: dg.DagsterInstance, unknown: dict[str, list[str]]) -> None:
     models, sessions = [], []
     for asset, keys in unknown.items():
-        if asset == "pose_table":
+        if any("|" in key for key in keys):
             for model, session in map(split_pose_key, keys):
                 models.append(model)
                 sessions.append(session)

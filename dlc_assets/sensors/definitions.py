@@ -71,7 +71,8 @@ def recordings(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
         new = add_keys(context.instance, SESSION, index.settled(), known)
         said = [f"{len(new)} new sessions." if new else "", "" if look.round_done else _words_of_a_part(look)]
         known = [*known, *new]
-        return _ask(context, opened, index, jobs.record.name, "session_recordings", RECORDINGS_PER_RUN, said, known)
+        asset = ("session_recordings",)
+        return _ask(context, opened, index, jobs.record.name, asset, RECORDINGS_PER_RUN, said, known)
 
 
 def _words_of_a_part(look: Look) -> str:
@@ -91,7 +92,7 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     _warn(context, problems)
     add_keys(context.instance, MODEL, trained_models(opened.layout))
     with RecordingIndex.opened(opened) as index:
-        return _ask(context, opened, index, jobs.analyze.name, "pose_table", ANALYSES_PER_RUN, problems)
+        return _ask(context, opened, index, jobs.analyze.name, ("pose_table",), ANALYSES_PER_RUN, problems)
 
 
 @dg.sensor(
@@ -104,7 +105,7 @@ def export(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """Sessions whose NWB file is missing or behind, and whose poses are up to date, are exported."""
     opened = lab.open()
     with RecordingIndex.opened(opened) as index:
-        return _ask(context, opened, index, jobs.export_nwb.name, "nwb_file", EXPORTS_PER_RUN, [])
+        return _ask(context, opened, index, jobs.export_nwb.name, ("nwb_file",), EXPORTS_PER_RUN, [])
 
 
 def _ask(
@@ -112,12 +113,12 @@ def _ask(
     lab: Lab,
     index: RecordingIndex,
     job: str,
-    asset: str,
+    assets: Sequence[str],
     per_run: int,
     said: Sequence[str],
     known: Sequence[str] | None = None,
 ) -> dg.SensorResult:
-    """Ask for the products of *asset* that are to be made now, *per_run* sessions a run, and no more runs than the queue takes.
+    """Ask for the products of *assets* that are to be made now: runs of *job*, *per_run* sessions each, no more than the queue takes.
 
     *known* are the sessions that the instance knows, where they were read already.
     """
@@ -129,14 +130,14 @@ def _ask(
     asked = requested.keys()
     refreshed = agenda.refresh(seconds=_REFRESH_SECONDS, first=[split_session(key) for key in asked])
     left = leave_cancelled(
-        context.instance, lab, job, lambda key: agenda.find(split_session(key), asset, key), requested.looked
+        context.instance, lab, job, lambda key: agenda.find(split_session(key), assets, key), requested.looked
     )
     if left:
         agenda.refresh(seconds=_REFRESH_SECONDS, first=[split_session(key) for key in left])
-    requested.forget_all_but(agenda.wanted(asset, asked))
+    requested.forget_all_but(agenda.wanted(assets, asked))
     room = room_in_queue(context.instance, lab)
     most = room * per_run + len(busy) + len(asked)
-    products = agenda.todo(asset, now=now, most=most) if room else []
+    products = agenda.todo(*assets, now=now, most=most) if room else []
     if not products:
         known = []
     elif known is None:
@@ -156,7 +157,9 @@ def _ask(
         "" if refreshed.done else f"{refreshed.sessions} sessions were looked at; the rest follows.",
         "" if room else f"{lab.settings.analyze.queued_runs} runs wait in the queue already (analyze.queued_runs).",
     ]
-    skip = None if requests else _skip([word for word in words if word], f"nothing of {asset} is to be made")
+    skip = (
+        None if requests else _skip([word for word in words if word], f"nothing of {', '.join(assets)} is to be made")
+    )
     return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=requested.to_cursor(now))
 
 

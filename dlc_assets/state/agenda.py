@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dlc_assets import __version__
+from dlc_assets.derived.kinds import KINDS
 from dlc_assets.lab.files import content_hash, sha256_file
 from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab
@@ -29,7 +30,7 @@ from dlc_assets.recordings.info import read_session_info
 from dlc_assets.state.behind import Product, session_products
 from dlc_assets.training.models import read_current
 
-_LAYOUT = "2"  # of the rows; another one is worked out again
+_LAYOUT = "3"  # of the rows; another one is worked out again
 _CHUNK = 200  # sessions between two looks at the clock, and in one transaction
 _SWEPT = 5_000  # sessions whose evidence is read at once
 _SWEEP_SECONDS = 0.3
@@ -115,8 +116,10 @@ class Agenda:
                 break
         return Refreshed(worked_out, done)
 
-    def todo(self, asset: str, *, now: float, most: int) -> list[Product]:
-        """Return up to *most* products of *asset* that are to be made now, newest sessions first.
+    def todo(self, *assets: str, now: float, most: int) -> list[Product]:
+        """Return up to *most* products of *assets* that are to be made now, newest sessions first.
+
+        Several assets are made by one run: a key is given once, with the identity of all that is to be made of it.
 
         These are wanted, missing or behind (or failed, and due to be tried again), and all that they are made from is there.
         Sessions before `analyze.since` are left out, unless their videos were probed on command and have changed since.
@@ -126,28 +129,39 @@ class Agenda:
             due, since = "0", ""
         else:
             due, since = "s.day >= :since", "" if analyze.since is None else analyze.since.isoformat()
-        if asset == "session_recordings":  # what was probed once is kept up to date
+        if "session_recordings" in assets:  # what was probed once is kept up to date
             due = f"({due} or t.state = 'behind') and s.settled"
         rows = self._database.execute(
-            "select t.key, t.state, t.identity, t.retry_at from todo t join session s on s.key = t.session "
-            f"where t.asset = :asset and not s.gone and {due} and (t.retry_at is null or t.retry_at <= :now) "
-            "order by s.number desc, t.key limit :most",
-            {"asset": asset, "since": since, "now": now, "most": most},
+            "select t.asset, t.key, t.state, t.identity, t.retry_at from todo t join session s on s.key = t.session "
+            f"where t.asset in ({_marks(assets)}) and not s.gone and {due} and (t.retry_at is null or t.retry_at <= :now) "
+            "order by s.number desc, t.key, t.asset limit :most",
+            {"since": since, "now": now, "most": most * len(assets), **_named(assets)},
         )
-        return [Product(asset, key, state, hash=identity, retry_at=retry_at) for key, state, identity, retry_at in rows]
+        found: dict[str, Product] = {}
+        for asset, key, state, identity, retry_at in rows:
+            product = Product(asset, key, state, hash=identity, retry_at=retry_at)
+            if (other := found.get(key)) is not None:
+                retries = [at for at in (other.retry_at, retry_at) if at is not None]
+                product = replace(other, hash=f"{other.hash} {identity}", retry_at=max(retries, default=None))
+            elif len(found) == most:
+                break
+            found[key] = product
+        return list(found.values())
 
-    def wanted(self, asset: str, keys: Iterable[str]) -> list[str]:
-        """Return those of *keys* whose product of *asset* is still to be made, now or once it is due to be tried again."""
-        ask = "select 1 from todo where asset = ? and key = ?"
-        return [key for key in keys if self._database.execute(ask, (asset, key)).fetchone() is not None]
+    def wanted(self, assets: Sequence[str], keys: Iterable[str]) -> list[str]:
+        """Return those of *keys* of which a product of *assets* is still to be made, now or once it is due to be tried again."""
+        ask = f"select 1 from todo where asset in ({_marks(assets)}) and key = :key"
+        names = _named(assets)
+        return [key for key in keys if self._database.execute(ask, {**names, "key": key}).fetchone() is not None]
 
-    def find(self, session: str, asset: str, key: str) -> Product | None:
-        """Return a product of *session* with its inputs, None where it is not to be made (or not known)."""
+    def find(self, session: str, assets: Sequence[str], key: str) -> Product | None:
+        """Return the first product of *assets* of *session* that is to be made, with its inputs; None where there is none."""
         row = self._database.execute("select products from agenda where session = ?", (session,)).fetchone()
         for values in json.loads(row[0]) if row is not None else ():
             product = Product(**values)
-            if (product.asset, product.key) == (asset, key):
-                return product if product.wanted and product.inputs and _is_to_be_made(product) else None
+            meant = product.asset in assets and product.key == key
+            if meant and product.wanted and product.inputs and _is_to_be_made(product):
+                return product
         return None
 
     def products(self) -> Iterator[list[Product]]:
@@ -228,6 +242,12 @@ class Agenda:
             *self._of_publishing(session),
             *(layout.failure("pose_table", pose_key(model, session)) for model in self._models),
             *(layout.pose_manifest(model, version, session) for model, version in self._versions),
+            *(layout.failure(kind.asset, pose_key(model, session)) for kind in KINDS for model in dict(self._versions)),
+            *(
+                layout.derived_manifest(kind.asset, model, version, session)
+                for kind in KINDS
+                for model, version in self._versions
+            ),
             *watched,
         ]
         digest = hashlib.blake2b(digest_size=8)
@@ -300,6 +320,14 @@ class Agenda:
         if published is not None and published.details["cohort"] is not None:
             watched.append(str(self._lab.layout.cohort_nwb_manifest(published.details["cohort"], session)))
         return watched
+
+
+def _marks(assets: Sequence[str]) -> str:
+    return ", ".join(f":asset{number}" for number in range(len(assets)))
+
+
+def _named(assets: Sequence[str]) -> dict[str, str]:
+    return {f"asset{number}": asset for number, asset in enumerate(assets)}
 
 
 def _is_to_be_made(product: Product) -> bool:

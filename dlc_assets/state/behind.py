@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from dlc_assets.derived.kinds import KINDS
+from dlc_assets.derived.product import derived_manifest
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_inputs, pose_manifest
 from dlc_assets.inference.releases import Releases, releases_of
 from dlc_assets.lab.errors import DlcAssetsError
@@ -149,9 +151,42 @@ def pose_products(lab: Lab, session: SessionInfo, recordings: Product) -> Iterat
         tables.append(_pose_product(lab, session, model, recordings, releases))
     for model, why in sorted(releases.waiting.items()):
         tables.append(Product("pose_table", pose_key(model, session.session), "waiting", why))
-    yield from tables
+    for table in tables:
+        yield table
+        yield from _derived_products(lab, session, table, releases)
     if any(table.wanted for table in tables):
         yield _nwb_product(lab, session, recordings, tables, releases)
+
+
+def _derived_products(lab: Lab, session: SessionInfo, table: Product, releases: Releases) -> Iterator[Product]:
+    """Yield the state of what is made from one pose table: what is wanted by itself, and what was made or tried on request."""
+    model = split_pose_key(table.key)[0]
+    if model in releases.waiting:
+        return
+    try:
+        poses = pose_manifest(lab, model, session, releases)
+    except DlcAssetsError:  # which the table's own state tells
+        return
+    of = {"pose_table": table}
+    for kind in KINDS:
+        auto = table.wanted and kind.auto(lab)
+        manifest = (
+            None
+            if poses is None
+            else derived_manifest(lab, kind.asset, model, poses.details["version"], session.session)
+        )
+        if not auto and manifest is None and last_failure(lab.layout, kind.asset, table.key) is None:
+            continue
+        above = [
+            of.get(name, Product(name, table.key, "missing", "never made")) for name in ("pose_table", *kind.above(lab))
+        ]
+        first = next((product for product in above if product.state not in {"up to date", "custom"}), None)
+        if first is not None or poses is None:
+            product = _after(first or table, kind.asset, table.key, manifest)
+        else:
+            product = _compare(lab, kind.asset, table.key, manifest, partial(kind.inputs, lab, session, poses))
+        of[kind.asset] = replace(product, wanted=auto)
+        yield of[kind.asset]
 
 
 def outdated_by(products: Sequence[Product], old_models: Mapping[str, Product]) -> list[Product]:
@@ -169,13 +204,21 @@ def outdated_by(products: Sequence[Product], old_models: Mapping[str, Product]) 
     }
     if not outdated:
         return list(products)
-    above = next(iter(outdated.values()))
-    return [
-        _outdated(product, above)
-        if product.asset == "nwb_file" and product.state == "up to date"
-        else outdated.get(product.key, product)
-        for product in products
-    ]
+    first = next(iter(outdated.values()))
+    made_from = {
+        "nwb_file": lambda _: first,
+        **{kind.asset: lambda product: outdated.get(product.key) for kind in KINDS},
+    }
+    changed = []
+    for product in products:
+        if product.asset == "pose_table":
+            changed.append(outdated.get(product.key, product))
+            continue
+        above = (
+            made_from[product.asset](product) if product.asset in made_from and product.state == "up to date" else None
+        )
+        changed.append(product if above is None else _outdated(product, above))
+    return changed
 
 
 def _outdated(product: Product, above: Product) -> Product:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dlc_assets.derived.kinds import KINDS
+from dlc_assets.derived.product import latest_derived_manifest
 from dlc_assets.inference.pose_tables import latest_pose_manifest
 from dlc_assets.lab.keys import pose_key, split_pose_key
 from dlc_assets.lab.lab import Lab
@@ -13,6 +15,8 @@ from dlc_assets.publishing.publish import published_manifest
 from dlc_assets.training.dataset import current_dataset
 from dlc_assets.training.models import current_version, evaluation_manifest, trained_models
 
+_DERIVED = frozenset(kind.asset for kind in KINDS)
+
 
 def stored_keys(lab: Lab) -> dict[str, list[str]]:
     """Return the keys of all products in the store by asset, each asset after those that it is made from."""
@@ -20,19 +24,26 @@ def stored_keys(lab: Lab) -> dict[str, list[str]]:
     models = trained_models(layout)
     datasets = sorted(path.parent.name for path in layout.store.glob("datasets/*/current"))
     sessions = sorted(_after_equals(path.parent) for path in layout.recordings.glob("session=*/manifest.json"))
-    poses = {
-        pose_key(_after_equals(path.parents[2]), _after_equals(path.parent))
-        for path in layout.poses.glob("model=*/version=*/session=*/manifest.json")
-    }
     return {
         "training_dataset": datasets,
         "trained_model": models,
         "model_evaluation": [model for model in models if stored_manifest(lab, "model_evaluation", model) is not None],
         "session_recordings": sessions,
-        "pose_table": sorted(poses),
+        "pose_table": _pose_keys(layout.poses),
+        **{kind.asset: _pose_keys(layout.derived(kind.asset)) for kind in KINDS},
         "nwb_file": sorted(path.stem for path in layout.nwb.glob(".manifests/*.json")),
         "dandi_asset": _published(lab),
     }
+
+
+def _pose_keys(folder: Path) -> list[str]:
+    """Return the keys of all that lies in *folder*, whose parts are named model, version and session."""
+    return sorted(
+        {
+            pose_key(_after_equals(path.parents[2]), _after_equals(path.parent))
+            for path in folder.glob("model=*/version=*/session=*/manifest.json")
+        }
+    )
 
 
 def _published(lab: Lab) -> list[str]:
@@ -60,6 +71,8 @@ def stored_manifest(lab: Lab, asset: str, key: str) -> Manifest | None:
         return read_manifest(lab.layout.session_recordings(key))
     if asset == "pose_table":
         return latest_pose_manifest(lab, *split_pose_key(key))
+    if asset in _DERIVED:
+        return latest_derived_manifest(lab, asset, *split_pose_key(key))
     if asset == "dandi_asset":
         return published_manifest(lab, key)
     return nwb_manifest(lab, key)
@@ -78,6 +91,8 @@ def place_of(lab: Lab, manifest: Manifest) -> Path:
         return layout.session_recordings(key)
     if manifest.asset == "pose_table":
         return layout.pose_folder(details["model"], details["version"], details["session"])
+    if manifest.asset in _DERIVED:
+        return layout.derived_folder(manifest.asset, details["model"], details["version"], details["session"])
     if manifest.asset == "dandi_asset":
         return layout.published_manifest(details["instance"], details["dandiset"], key)
     return layout.nwb / details["path"]

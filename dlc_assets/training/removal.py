@@ -196,7 +196,12 @@ def files_of_version(lab: Lab, version: ModelVersion, *, with_poses: bool) -> li
     """Return what the store may have of *version*, each after what is made from it."""
     layout = lab.layout
     poses = layout.poses_of_version(version.model, version.version)
-    return [*([poses] if with_poses else []), layout.pose_work(version.model, version.version, ""), version.folder]
+    derived = layout.derived_of(model=version.model, version=version.version)
+    return [
+        *([*derived, poses] if with_poses else []),
+        layout.pose_work(version.model, version.version, ""),
+        version.folder,
+    ]
 
 
 def refuse_while_used(lab: Lab, version: ModelVersion, *, with_poses: bool = False) -> None:
@@ -244,7 +249,7 @@ def files_of_model(lab: Lab, model: str, *, with_poses: bool) -> list[Path]:
     """Return what the store may have of *model*, each after what is made from it."""
     layout = lab.layout
     return [
-        *([layout.poses_of_model(model)] if with_poses else []),
+        *([*layout.derived_of(model=model), layout.poses_of_model(model)] if with_poses else []),
         layout.work / "poses" / model,
         layout.work / "training" / model,
         *layout.failures_of(model),

@@ -24,6 +24,7 @@ from dlc_assets.nwb.contents import Videos
 from dlc_assets.nwb.description import (
     DeviceDescription,
     LabeledFrame,
+    LabeledVideo,
     RecordingPoses,
     SessionDescription,
     SubjectDescription,
@@ -515,6 +516,54 @@ def test_poses_by_two_models_share_the_video_its_clock_and_the_skeleton(tmp_path
         assert behavior["PoseEstimation_old"].skeleton is behavior["PoseEstimation_new"].skeleton
         clocks = {behavior[f"PoseEstimation_{name}"]["snout"].timestamps.id for name in ("old", "new")}
         assert clocks == {nwbfile.acquisition["Video_top"].timestamps.id}
+
+
+def test_filtered_poses_stand_beside_the_others_on_the_same_clock(tmp_path: Path, top: RecordingPoses) -> None:
+    top = replace(top, tracks=[invented_track("snout", seed=1), invented_track("tail", seed=2)], skeleton=())
+    tracks = [replace(track, x=track.x + 1, y=np.full_like(track.y, np.nan)) for track in top.tracks]
+    irregular = np.cumsum(np.full(FRAMES, 0.03)) + 1e-3 * (np.arange(FRAMES) % 3)
+    raw = replace(top, times=irregular, rate=None)
+    filtered = replace(raw, tracks=tracks, filters="median over 0.1 s")
+    path = written(tmp_path, raw, filtered)
+    assert not readback_findings(path, [raw, filtered])
+    with opened(path) as nwbfile:
+        behavior = nwbfile.processing["behavior"]
+        one, other = behavior["PoseEstimation"], behavior["PoseEstimation_filtered"]
+        assert other.skeleton is one.skeleton
+        assert "filtered: median over 0.1 s." in other.description
+        assert "filtered" not in one.description
+        assert other["snout"].timestamps is one["snout"].timestamps
+        assert other["snout"].confidence_definition.endswith("It is that of the estimate before it was filtered.")
+        np.testing.assert_array_equal(other["snout"].data[:, 0], tracks[0].x)
+    assert_movement_reads(path, top.tracks)
+    kept = read_provenance(path)["recordings"]["top"]["poses"]
+    assert [entry.get("filters") for entry in kept] == [None, "median over 0.1 s"]
+    swapped = [replace(raw, tracks=tracks), filtered]
+    assert [finding.check for finding in readback_findings(path, swapped)] == ["equals_pose_table"] * 2
+    assert check_nwb(path) == []
+
+
+def test_a_labeled_video_is_linked_from_its_poses_with_the_times_of_its_frames(
+    tmp_path: Path, top: RecordingPoses
+) -> None:
+    labeled = write_video(tmp_path / "labeled.mp4", 20)
+    shown = LabeledVideo(file=labeled, first_frame=30, end_frame=50, width=64, height=48)
+    path = written(tmp_path / "nwb", replace(top, labeled_video=shown))
+    with opened(path) as nwbfile:
+        poses = nwbfile.processing["behavior"]["PoseEstimation"]
+        series = poses.labeled_video
+        assert series.name == "LabeledVideo_top"
+        assert (series.starting_time, series.rate, series.num_samples) == (pytest.approx(0.5 + 1), 30.0, 20)
+        assert (path.parent / series.external_file[0]).resolve() == labeled.resolve()
+        assert poses.source_video.name == "Video_top"
+    irregular = replace(top, times=np.cumsum(np.full(FRAMES, 0.03)) + 1e-3 * (np.arange(FRAMES) % 3), rate=None)
+    path = written(tmp_path / "other", replace(irregular, labeled_video=shown))
+    with opened(path) as nwbfile:
+        series = nwbfile.processing["behavior"]["PoseEstimation"].labeled_video
+        np.testing.assert_array_equal(series.timestamps[:], irregular.times[30:50])
+    path = written(tmp_path / "bare", replace(top, labeled_video=shown), videos="leave_out")
+    with opened(path) as nwbfile:
+        assert nwbfile.processing["behavior"]["PoseEstimation"].labeled_video is None
 
 
 def test_frames_that_people_labeled_are_said_by_their_number_in_the_video(

@@ -1,0 +1,1 @@
+"""Products made from pose tables: filtered poses and kinematics. Plain Python, testable without Dagster."""
