@@ -47,7 +47,7 @@ def pages() -> dict[Path, str]:
         ),
         generated / "session-yaml.md": _keys_page("session.yaml", SessionMetadata, "session-yaml.md"),
         generated / "commands.md": _commands_page(),
-        catalog: _with_catalog_tables(catalog.read_text(encoding="utf-8")),
+        catalog: with_catalog_tables(catalog.read_text(encoding="utf-8")),
         poses: _with_table(poses.read_text(encoding="utf-8"), _POSES_HEAD, _pose_rows()),
     }
 
@@ -173,7 +173,7 @@ def _pose_rows() -> list[tuple[str, ...]]:
     return [(f"`{c.name}`", c.arrow, c.unit, "yes" if c.nullable else "no", _cell(c.description)) for c in COLUMNS]
 
 
-def _with_catalog_tables(page: str) -> str:
+def with_catalog_tables(page: str) -> str:
     """Return *page* with the columns of each table below its heading; a table without a heading gets one at the end."""
     head, *sections = re.split(r"(?=^## )", page, flags=re.MULTILINE)
     tables = {table.name: table for table in (*TABLES, POSES, COMPARISON)}

@@ -80,7 +80,7 @@ def _kind(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(type_words(a) for a in arguments if a is not type(None)))
     if origin is tuple and Ellipsis not in arguments:
-        return f"list of {len(arguments)}: {', '.join(_plural(words) for words in dict.fromkeys(map(type_words, arguments)))}"
+        return f"list of {len(arguments)} {', '.join(_plural(words) for words in dict.fromkeys(map(type_words, arguments)))}"
     if origin in (tuple, list):
         return f"list of {_plural(type_words(arguments[0]))}"
     if origin is dict:
