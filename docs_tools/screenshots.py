@@ -90,11 +90,14 @@ def _show(page: Any, label: str) -> None:
     """Open the picture behind the metadata entry *label*."""
     row = page.locator("tr", has=page.get_by_text(label, exact=True))
     row.get_by_text("[Show Markdown]").last.click()
-    page.locator("img[alt]").last.wait_for()
+    page.locator('img[src^="data:image"]').first.wait_for()
 
 
-def take(lab: Lab, to: Path, scheme: Scheme) -> None:
-    """Take all pictures of *lab*, in the UI's *scheme* (light or dark), into the folder *to*."""
+def take(lab: Lab, to: Path, scheme: Scheme = "light", *, pause_ms: float = _DRAWN_MS) -> None:
+    """Take all pictures of *lab*, in the UI's *scheme*, into the folder *to*.
+
+    Each page gets *pause_ms* to draw itself after its answers are in, and again after what is done there.
+    """
     from playwright.sync_api import sync_playwright
 
     to.mkdir(parents=True, exist_ok=True)
@@ -118,9 +121,9 @@ def take(lab: Lab, to: Path, scheme: Scheme) -> None:
                     page.add_init_script(remember)
                 page.goto(shot.address)
                 page.wait_for_load_state("networkidle", timeout=_PATIENCE_MS)
-                page.wait_for_timeout(_DRAWN_MS)
+                page.wait_for_timeout(pause_ms)
                 shot.act(page)
-                page.wait_for_timeout(_DRAWN_MS)
+                page.wait_for_timeout(pause_ms)
                 png = page.locator(shot.part).screenshot() if shot.part else page.screenshot()
                 context.close()
                 _keep(png, to / f"{shot.name}.png")
