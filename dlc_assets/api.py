@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlc_assets.catalog.schema import COMPARISON
+from dlc_assets.derived.filtered_poses import (
+    filtered_cohort_files,
+    filtered_manifests,
+    filtered_pose_files,
+    is_filtered_as_stated,
+)
 from dlc_assets.inference.frozen_poses import cohort_files
 from dlc_assets.inference.pose_comparison import compare_poses, versions_to_compare
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_files
@@ -20,7 +26,7 @@ from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.nwb.export import export_session, nwb_files, nwb_manifest
 from dlc_assets.nwb.overrides import as_stated
 from dlc_assets.poses.differences import MOVED_PX
-from dlc_assets.poses.selection import PoseSelection
+from dlc_assets.poses.selection import PoseFile, PoseSelection
 from dlc_assets.recordings.info import need_session_info
 from dlc_assets.state.behind import analysed_by, recorded_sessions
 from dlc_assets.training.comparison import chosen_versions, compare_versions
@@ -167,6 +173,7 @@ class OpenLab:
         individuals: Names = None,
         cohort: str | None = None,
         allow_mixed_versions: bool = False,
+        filtered: bool = False,
     ) -> PoseSelection:
         """Return a lazy selection of poses: nothing is read before `.to_pandas()`, `.to_xarray()`, `.to_dlc()` or `.to_arrow()`.
 
@@ -184,18 +191,23 @@ class OpenLab:
             them. Versions may mix, as they did then.
         allow_mixed_versions
             Whether a model may come in several versions, as it does across the day of a release: their errors differ.
+        filtered
+            The poses after the lab's filters (``filtered_pose_table``), in the place of those that the network gave. Of a cohort: by the
+            filters that it was frozen with, whatever lab.yaml states now; they are computed when read where the store has them no more.
 
         Raises
         ------
         DlcAssetsError
-            A model comes in several versions.
+            A model comes in several versions, or filtered poses were filtered in different ways.
         NotFoundError
-            There is no such session, model, cohort; nothing was analysed; or poses of the cohort are not there any more.
+            There is no such session, model, cohort; nothing was analysed; poses of the cohort are not there any more; or poses
+            were not filtered since they were made.
         """
         if cohort is not None:
             frozen = find_cohort(self.lab.layout, cohort)
+            of_cohort = cohort_files(self.lab, frozen, _names(session), _names(model), _names(recording))
             return PoseSelection(
-                cohort_files(self.lab, frozen, _names(session), _names(model), _names(recording)),
+                filtered_cohort_files(self.lab, frozen, of_cohort) if filtered else of_cohort,
                 bodyparts=_names(bodyparts) or None,
                 individuals=_names(individuals) or None,
                 allow_mixed_versions=True,
@@ -211,6 +223,8 @@ class OpenLab:
             for file in pose_files(self.lab, manifest)
             if not wanted or file.recording in wanted
         ]
+        if filtered and files:
+            files = self._filtered({(file.session, file.model) for file in files}, manifests, wanted)
         if not files:
             asked = {"session": session, "model": model, "recording": recording}
             stated = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None) or "this lab"
@@ -277,6 +291,18 @@ class OpenLab:
         if manifest is None:
             raise NotFoundError(f"{session} has no NWB file: run `dlc-assets export {session}`.")
         return nwb_files(self.lab, manifest)
+
+    def _filtered(self, tasks: set[tuple[str, str]], poses: Sequence[Manifest], recordings: set[str]) -> list[PoseFile]:
+        """Return the filtered tables' files of those *poses* that are of *tasks* (session, model)."""
+        chosen = [of for of in poses if (of.details["session"], of.details["model"]) in tasks]
+        manifests = filtered_manifests(self.lab, chosen)
+        if not is_filtered_as_stated(self.lab, manifests):
+            warnings.warn(
+                "these poses were filtered with other steps than lab.yaml states now; `dlc-assets review` filters them again.",
+                stacklevel=3,
+            )
+        files = [file for manifest in manifests for file in filtered_pose_files(self.lab, manifest)]
+        return [file for file in files if not recordings or file.recording in recordings]
 
     def _manifests(self, session: str, models: list[str]) -> list[Manifest]:
         info, _ = need_session_info(self.lab.layout, session)

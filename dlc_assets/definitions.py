@@ -11,6 +11,7 @@ from dlc_assets import jobs
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.documentation import with_pages
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
@@ -36,6 +37,7 @@ def build_defs(
                 model_comparison,
                 session_recordings,
                 pose_table,
+                filtered_pose_table,
                 nwb_file,
                 dandi_asset,
                 catalog,

@@ -7,6 +7,7 @@ import dagster as dg
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.cohort_export import export_cohort
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.publishing import dandi_asset
 from dlc_assets.assets.recordings import session_recordings
@@ -14,7 +15,7 @@ from dlc_assets.assets.training import model_comparison, model_evaluation, train
 
 # The bodies of these assets log the evaluations of their checks themselves, for each of a run's many partitions.
 _WITHOUT_CHECKS = dg.AssetSelection.checks_for_assets(
-    training_dataset, session_recordings, pose_table, nwb_file, dandi_asset
+    training_dataset, session_recordings, pose_table, filtered_pose_table, nwb_file, dandi_asset
 )
 
 
@@ -34,10 +35,11 @@ train = _job(
 evaluate = _job("evaluate", "Score models on the labels as they are now.", model_evaluation)
 record = _job("record", "Probe the videos of sessions: frames, rates, times, hashes.", session_recordings)
 analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose_table)
+review = _job("review", "Filter the poses of sessions.", filtered_pose_table)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)
 write_catalog = _job(
     "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
 )
 
-ALL = (train, evaluate, record, analyze, export_nwb, export_cohort, publish, write_catalog)
+ALL = (train, evaluate, record, analyze, review, export_nwb, export_cohort, publish, write_catalog)

@@ -12,7 +12,6 @@ What it writes is committed, so that it can be read without building anything; a
 from __future__ import annotations
 
 import enum
-import html
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.catalog.schema import COMPARISON, POSES, TABLES, CatalogTable
+from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS, CatalogTable
 from dlc_assets.cli import app
 from dlc_assets.lab.session_metadata import SessionMetadata
 from dlc_assets.lab.settings import LabSettings
@@ -68,11 +67,6 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _code(text: str) -> str:
-    """Return *text* as code; a bar in backticks would end a cell on GitHub, and escaped, it shows its backslash elsewhere."""
-    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
-
-
 def _keys_page(title: str, model: type[BaseModel], explained: str) -> str:
     rows = [(f"`{key.path}`", _cell(key.type), _cell(key.default), _cell(key.description)) for key in keys(model)]
     return "\n".join(
@@ -112,7 +106,7 @@ def _command_text(name: str, command: Any) -> Iterator[str]:
     usage = " ".join(["dlc-assets", name, "[OPTIONS]", *(_argument(p) for p in arguments)])
     yield from (command.help.strip(), "", "```", usage, "```")
     if arguments:
-        taken = [(_code(_argument(p)), _cell(getattr(p, "help", None) or "")) for p in arguments]
+        taken = [(f"`{_cell(_argument(p))}`", _cell(getattr(p, "help", None) or "")) for p in arguments]
         yield from ("", _table(("argument", "what it is"), taken))
     rows = [(_option(p), _cell(_kind(p)), _cell(_default(p)), _cell(p.help or "")) for p in options]
     yield from ("", _table(("option", "type", "default", "what it does"), rows))
@@ -176,7 +170,7 @@ def _pose_rows() -> list[tuple[str, ...]]:
 def with_catalog_tables(page: str) -> str:
     """Return *page* with the columns of each table below its heading; a table without a heading gets one at the end."""
     head, *sections = re.split(r"(?=^## )", page, flags=re.MULTILINE)
-    tables = {table.name: table for table in (*TABLES, POSES, COMPARISON)}
+    tables = {table.name: table for table in (*TABLES, *VIEWS, COMPARISON)}
     written = []
     for section in sections:
         name = section.partition("\n")[0].strip("#` ")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from dlc_assets.derived.filter_figures import Span
     from dlc_assets.poses.schema import Track
 
 _MAX_ROWS = 50
@@ -194,6 +195,27 @@ def trajectories(
     likely.axhline(pcutoff, color="black", lw=0.6, ls="--")
     likely.set(ylim=(0, 1.02), xlabel="time (s)", ylabel="likelihood")
     return picture(figure, "trajectories and likelihoods", colors=_PALETTE)
+
+
+@_never_in_the_way
+def filter_spans(spans: Sequence[Span], *, left_out: Sequence[str] = ()) -> dg.MarkdownMetadataValue:
+    """Return each track before and after filters where these changed it most; *left_out* are tracks that are not shown."""
+    from dlc_assets.derived.filter_figures import spans_figure
+
+    drawn = picture(spans_figure(spans), "before and after the filters", colors=_PALETTE)
+    return dg.MetadataValue.md(
+        "\n\n".join([drawn.value or "", *([f"Not shown: {', '.join(left_out)}."] if left_out else [])])
+    )
+
+
+@_never_in_the_way
+def filter_trajectories(
+    before: Sequence[Track], after: Sequence[Track], width: int, height: int
+) -> dg.MarkdownMetadataValue:
+    """Return where each body part went, before and after filters, in a frame of *width* by *height* px."""
+    from dlc_assets.derived.filter_figures import trajectories_figure
+
+    return picture(trajectories_figure(before, after, width, height), "trajectories", colors=_PALETTE)
 
 
 def _colors(count: int) -> list[Any]:

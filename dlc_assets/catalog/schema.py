@@ -134,10 +134,10 @@ def _plain(value: Any, type_name: str) -> Any:
 
 def catalog_table(name: str) -> CatalogTable:
     """Return the definition of the table called *name* (`poses` too)."""
-    for table in (*TABLES, POSES):
+    for table in (*TABLES, *VIEWS):
         if table.name == name:
             return table
-    known = [table.name for table in (*TABLES, POSES)]
+    known = [table.name for table in (*TABLES, *VIEWS)]
     raise NotFoundError(f'the catalog has no table "{name}".{did_you_mean(name, known)} Tables: {", ".join(known)}.')
 
 
@@ -463,6 +463,7 @@ TABLES: tuple[CatalogTable, ...] = (
                 "bool",
                 "Whether they were analysed anew, so that `poses` has others of this session, model and version.",
             ),
+            ("filters", "string", "Steps of the filters as they were then, JSON; null where there were none."),
         ),
     ),
 )
@@ -473,6 +474,15 @@ POSES = CatalogTable(
     ("PoseEstimation.BodyPartPosition",),
     _columns(_MODEL, _VERSION, _SESSION, *((c.name, c.arrow, c.description) for c in POSE_COLUMNS)),
 )
+
+FILTERED_POSES = CatalogTable(
+    "filtered_poses",
+    "The poses after the lab's filters: a view over the filtered pose tables, with the columns of `poses`.",
+    (),
+    POSES.columns,
+)
+
+VIEWS = (POSES, FILTERED_POSES)
 
 COMPARISON = CatalogTable(
     "model_comparison",

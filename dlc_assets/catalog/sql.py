@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc_assets.catalog.schema import POSES, TABLES
+from dlc_assets.catalog.schema import FILTERED_POSES, POSES, TABLES, VIEWS, CatalogTable
 from dlc_assets.catalog.tables import catalog_tables
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.lab.lab import Lab
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-TABLE_NAMES = (*(table.name for table in TABLES), POSES.name)
+TABLE_NAMES = tuple(table.name for table in (*TABLES, *VIEWS))
 _ALLOWED = "one SELECT, WITH, FROM, PIVOT, EXPLAIN, DESCRIBE, SHOW or SUMMARIZE"
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?(\s*\((\s*(analyze|format\s+\w+)\s*,?)+\))?", re.IGNORECASE)
 # DuckDB's words for a name it does not know; its other complaints of this kind are of a wrong query.
@@ -58,7 +58,7 @@ class SqlResult:
 
 
 def query(lab: Lab, sql: str) -> SqlResult:
-    """Run one reading statement of DuckDB's SQL over the catalog's tables and the view `poses`.
+    """Run one reading statement of DuckDB's SQL over the catalog's tables and the views `poses` and `filtered_poses`.
 
     Times are shown in the lab's time zone.
 
@@ -139,9 +139,13 @@ def _register(connection: duckdb.DuckDBPyConnection, lab: Lab, statement: str) -
     """Give *connection* the tables that *statement* may need, then shut it off from everything else."""
     for name, table in catalog_tables(lab, names=_named(statement)).items():
         connection.register(name, table)
-    _make_pose_view(connection, pose_table_files(lab) if POSES.name in statement.casefold() else [])
+    folders = {POSES.name: lab.layout.poses, FILTERED_POSES.name: lab.layout.derived("filtered_pose_table")}
+    for view in VIEWS:
+        named = re.search(rf"\b{view.name}\b", statement, re.IGNORECASE) is not None
+        _make_pose_view(connection, view, pose_table_files(folders[view.name]) if named else [])
     connection.execute(f"SET TimeZone = {_quoted(lab.settings.timezone)}")
-    connection.execute(f"SET allowed_directories = [{_quoted(lab.layout.poses.as_posix() + '/')}]")
+    allowed = ", ".join(_quoted(folder.as_posix() + "/") for folder in folders.values())
+    connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -150,22 +154,22 @@ def _named(statement: str) -> list[str]:
     """Return the tables to build: all take a while in a large lab, and most queries name what they need."""
     text = statement.casefold()
     named = [table.name for table in TABLES if table.name in text]
-    return named if named or POSES.name in text else [table.name for table in TABLES]
+    return named if named or any(view.name in text for view in VIEWS) else [table.name for table in TABLES]
 
 
-def _make_pose_view(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
-    """Make the view `poses` of *files*; without ``union_by_name``, which would open every file to learn its columns."""
+def _make_pose_view(connection: duckdb.DuckDBPyConnection, view: CatalogTable, files: list[Path]) -> None:
+    """Make the *view* of *files*; without ``union_by_name``, which would open every file to learn its columns."""
     first = next((path for path in files if _is_parquet(path)), None)  # DuckDB takes the columns from the first file
     if first is None and not files:
-        connection.register(POSES.name, POSES.schema().empty_table())
+        connection.register(view.name, view.schema().empty_table())
         return
     if first is None:
         raise InputError(f"{files[0]} cannot be read as Parquet, and no other pose table either. Make them again.")
     ordered = [first, *(path for path in files if path != first)]
-    names = ", ".join(f'"{column.name}"' for column in POSES.columns)
-    connection.execute("SET VARIABLE pose_files = ?", [[path.as_posix() for path in ordered]])
+    names = ", ".join(f'"{column.name}"' for column in view.columns)
+    connection.execute(f"SET VARIABLE {view.name}_files = ?", [[path.as_posix() for path in ordered]])
     connection.execute(
-        f"CREATE VIEW {POSES.name} AS SELECT {names} FROM read_parquet(getvariable('pose_files'), "
+        f"CREATE VIEW {view.name} AS SELECT {names} FROM read_parquet(getvariable('{view.name}_files'), "
         "hive_partitioning = true, hive_types_autocast = false)"
     )
 
@@ -181,9 +185,9 @@ def _is_parquet(path: Path) -> bool:
     return True
 
 
-def pose_table_files(lab: Lab) -> list[Path]:
-    """Return the files of every finished pose table: those beside a manifest, which is written last."""
-    folders = sorted(path.parent for path in lab.layout.poses.glob("model=*/version=*/session=*/manifest.json"))
+def pose_table_files(place: Path) -> list[Path]:
+    """Return the files of every finished pose table in *place*: those beside a manifest, which is written last."""
+    folders = sorted(path.parent for path in place.glob("model=*/version=*/session=*/manifest.json"))
     return [path for folder in folders for path in sorted(folder.glob("[!.]*.parquet"))]
 
 

@@ -688,6 +688,7 @@ def _cohorts(sources: _Sources) -> Iterator[Row]:
                     "data_version": cohort.poses.get(session, {}).get(model),
                     "there": manifest is not None,
                     "kept_elsewhere": is_kept_elsewhere(sources.lab, cohort, session, model),
+                    "filters": json.dumps(steps) if (steps := cohort.filters.get("steps")) is not None else None,
                 }
 
 

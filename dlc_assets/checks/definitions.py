@@ -27,6 +27,7 @@ _ALONG = {
     "training_dataset": MODEL,
     "session_recordings": SESSION,
     "pose_table": SESSION,
+    "filtered_pose_table": SESSION,
     "nwb_file": SESSION,
     "dandi_asset": SESSION,
 }

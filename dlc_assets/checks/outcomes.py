@@ -141,6 +141,11 @@ def body_parts_found(manifest: Manifest, _root: Path) -> Outcome:
     return _listed(sentences, dg.AssetCheckSeverity.WARN, "every body part is found in most frames")
 
 
+def filters_applied(manifest: Manifest, _root: Path) -> Outcome:
+    """Warn of steps that could not be applied, of points that no window fitted, and of body parts of which nothing is left."""
+    return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "every step could be applied")
+
+
 def nwb_valid(manifest: Manifest, _root: Path) -> Outcome:
     """Say what pynwb's validator and nwbinspector found in the file."""
     errors = [line for line in manifest.details["findings"] if not line.startswith("suggestion")]
@@ -191,6 +196,7 @@ CHECKS: dict[str, dict[str, Callable[[Manifest, Path], Outcome]]] = {
         "cameras_agree": cameras_agree,
     },
     "pose_table": {"body_parts_found": body_parts_found},
+    "filtered_pose_table": {"filters_applied": filters_applied},
     "nwb_file": {"nwb_valid": nwb_valid, "nwb_complete": nwb_complete},
     "dandi_asset": {"published_current": published_current, "published_complete": published_complete},
 }

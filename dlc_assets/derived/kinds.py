@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlc_assets.derived import filtered_poses
 from dlc_assets.derived.product import DerivedKind
 
-KINDS: tuple[DerivedKind, ...] = ()
+KINDS: tuple[DerivedKind, ...] = (filtered_poses.KIND,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from dlc_assets.inference.filters_in_force import filters_to_freeze
 from dlc_assets.inference.pose_tables import pose_inputs
 from dlc_assets.inference.releases import releases_of
 from dlc_assets.lab.cohorts import Cohort, check_new_name, freezing, keep_cohort
@@ -19,11 +20,15 @@ _LISTED = 20
 
 @dataclass
 class Frozen:
-    """What a cohort would hold, or holds: its content as in `Cohort`, and what a person should know of it."""
+    """What a cohort would hold, or holds: its content as in `Cohort`, and what a person should know of it.
+
+    *tables* are the recordings of the pose tables, as `recordings` has those that are the cohort's.
+    """
 
     sessions: dict[str, dict[str, str]] = field(default_factory=dict)
     recordings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     poses: dict[str, dict[str, str]] = field(default_factory=dict)
+    tables: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     cohort: Cohort | None = None
 
@@ -65,7 +70,7 @@ def freeze(
                 sessions=found.sessions,
                 recordings=found.recordings,
                 poses=found.poses,
-                filters={},
+                filters=filters_to_freeze(lab, found.tables),
                 reason=reason,
             )
     return found
@@ -104,6 +109,7 @@ def _content(lab: Lab, keys: Sequence[str], stated: dict[str, ModelVersion]) -> 
             found.sessions.setdefault(key, {})[version.model] = version.version
             found.recordings.setdefault(key, {})[version.model] = recordings if recordings is not None else there
             found.poses.setdefault(key, {})[version.model] = manifest.data_version
+            found.tables.setdefault(key, {})[version.model] = there
             found.notes += [f"{key}: {note}" for note in _notes(lab, session, version, manifest)]
     if missing:
         listed = "\n  ".join(

@@ -28,7 +28,8 @@ class Cohort:
     sessions
         session -> model -> version.
     filters
-        Parameters of filters, as they were then.
+        The filters as they were then: ``steps`` with their parameters (None: none), their ``hash``, the ``algorithm``, and the
+        ``rigs`` that they need. Empty in cohorts of releases that did not record them.
     made, by, reason
         When (ISO 8601, UTC), who, and why.
     recordings

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
+from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
 from dlc_assets.lab.regions import Region
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
@@ -601,6 +602,7 @@ class LabSettings(StrictSettings):
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
     review: Review = Review()
+    filters: Filters = DEFAULT_FILTERS
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()

@@ -171,6 +171,9 @@ class PoseMetadata:
     layout
         Where each track lies in the file: ``{"tracks": [[individual, body part], ...], "first_frame", "row_group_frames"}``,
         stated by whoever writes the file; None in files of earlier releases.
+    filters
+        Of a filtered table, each step in order: its parameters and, under ``tracks``, the share of points that it changed of each
+        track; None where nothing was filtered.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -198,6 +201,7 @@ class PoseMetadata:
     pcutoff: float | None = None
     scorer: str | None = None
     layout: dict[str, Any] | None = None
+    filters: list[dict[str, Any]] | None = None
 
     @property
     def fps(self) -> float | None:

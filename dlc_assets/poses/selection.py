@@ -33,6 +33,10 @@ class PoseFile:
     session: str
     recording: str
 
+    def located(self) -> Path:
+        """Return where the file lies; one that is made when it is asked for is made now."""
+        return self.path
+
     def __str__(self) -> str:
         return f"session {self.session}, recording {self.recording} ({self.model}@{self.version})"
 
@@ -87,7 +91,7 @@ class PoseSelection:
 
     def metadata(self) -> list[PoseMetadata]:
         """Return what each of the files says of itself, in the order of `files`."""
-        return [read_pose_metadata(file.path) for file in self.files]
+        return [read_pose_metadata(file.located()) for file in self.files]
 
     def to_arrow(self) -> pa.Table:
         """Return the rows as one Arrow table with the pose table's columns.
@@ -143,7 +147,7 @@ class PoseSelection:
         return values_to_dlc(names, values, scorer=scorer, first_frame=table_file.first_frame)
 
     def _opened(self) -> list[tuple[PoseFile, PoseTableFile]]:
-        opened = [(file, PoseTableFile.open(file.path)) for file in self.files]
+        opened = [(file, PoseTableFile.open(file.located())) for file in self.files]
         where = f"the {len(opened)} selected pose tables" if len(opened) > 1 else str(opened[0][1].path)
         bodyparts = dict.fromkeys(name for _, table_file in opened for name in table_file.bodyparts)
         individuals = dict.fromkeys(name for _, table_file in opened for name in table_file.individuals)
@@ -189,7 +193,7 @@ class PoseSelection:
                     ]
                 )
             )
-        return PoseTableFile.open(self.files[0].path)
+        return PoseTableFile.open(self.files[0].located())
 
 
 def _listed(files: Sequence[PoseFile]) -> list[str]:

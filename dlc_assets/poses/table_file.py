@@ -395,11 +395,33 @@ class PoseTableFile:
         """Return the tracks that *row_groups* make up."""
         return [Track(*name, *values) for name, values in zip(*self.values(row_groups), strict=True)]
 
+    def names(self) -> list[tuple[str, str]]:
+        """Return (individual, body part) of every track, in the file's order."""
+        return list(dict.fromkeys((group.individual, group.bodypart) for group in self.row_groups))
+
+    def stretch(self, name: tuple[str, str], first: int, last: int) -> tuple[np.ndarray, Track]:
+        """Return times and points of the track called *name* from the file's frame *first* up to, not including, *last*, counted from 0.
+
+        No more than the row groups in which these frames lie is read.
+        """
+        times, values, start = [], [], 0
+        for group in self.matching([name[1]], [name[0]]):
+            stop = start + self._rows(group)
+            if start < last and stop > first:
+                rows = self.read([group], [*_VALUES, "time"])
+                kept = slice(max(first - start, 0), last - start)
+                times.append(rows["time"].to_numpy()[kept])
+                values.append(np.stack([_floats(rows, column)[kept] for column in _VALUES]))
+            start = stop
+        if not values:
+            return np.empty(0), Track(*name, *np.empty((3, 0), dtype=np.float32))
+        return np.concatenate(times), Track(*name, *np.concatenate(values, axis=1))
+
     def thinned(self, most: int) -> tuple[np.ndarray, list[Track]]:
         """Return times and tracks of at most *most* evenly spaced frames; see `read_thinned_tracks`."""
         import pyarrow.parquet as pq
 
-        names = list(dict.fromkeys((group.individual, group.bodypart) for group in self.row_groups))
+        names = self.names()
         frames = sum(self._rows(group) for group in self.row_groups) // len(names)
         step = -(-frames // most)
         times: list[np.ndarray] = []

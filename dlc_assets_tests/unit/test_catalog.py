@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from dlc_assets.catalog.schema import POSES, TABLES, catalog_table
+from dlc_assets.catalog.schema import POSES, TABLES, VIEWS, catalog_table
 from dlc_assets.catalog.sql import query
 from dlc_assets.catalog.tables import catalog_tables, write_catalog
 from dlc_assets.inference.pose_tables import pose_inputs
@@ -446,7 +446,7 @@ def test_reading_statements_are_answered(lab: Lab, sql: str) -> None:
 
 
 def test_show_tables_lists_everything(lab: Lab) -> None:
-    assert {row[0] for row in query(lab, "show tables").rows} == {table.name for table in (*TABLES, POSES)}
+    assert {row[0] for row in query(lab, "show tables").rows} == {table.name for table in (*TABLES, *VIEWS)}
 
 
 @pytest.mark.parametrize(

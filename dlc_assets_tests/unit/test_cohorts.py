@@ -63,7 +63,8 @@ def test_a_cohort_pins_sessions_and_the_versions_that_the_rules_name(lab: Lab, v
     cohort = find_cohort(lab.layout, "paper")
     assert cohort.sessions == {ONE: {"walker": version.version}, THREE: {"walker": version.version}}
     assert cohort.recordings == {ONE: {"walker": ["top"]}, THREE: {"walker": ["top"]}}
-    assert (cohort.filters, cohort.reason) == ({}, "figure 2")
+    assert [step["step"] for step in cohort.filters["steps"]] == ["confidence", "interpolate", "median"]
+    assert cohort.reason == "figure 2"
     assert cohort.versions == [str(version)]
 
 

@@ -14,9 +14,9 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import documentation, export, inference, publishing, recordings, training
+from dlc_assets.assets import documentation, export, filtering, inference, publishing, recordings, training
 from dlc_assets.catalog import sql
-from dlc_assets.catalog.schema import COMPARISON, POSES, TABLES
+from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
 from dlc_assets.definitions import defs
 from dlc_assets.lab.lab import open_lab_folder
@@ -165,7 +165,7 @@ def test_the_catalogs_page_lists_its_tables_and_columns_and_no_others() -> None:
         name: [cell for cell in _first_cells(text) if cell != "tag_<name>"]
         for name, text in _sections(REFERENCE / "catalog.md").items()
     }
-    tables = (*TABLES, POSES, COMPARISON)
+    tables = (*TABLES, *VIEWS, COMPARISON)
     assert described == {table.name: [column.name for column in table.columns] for table in tables}
     tagged = {name for name, text in _sections(REFERENCE / "catalog.md").items() if "`tag_<name>`" in text}
     assert tagged == {table.name for table in tables if table.tagged}
@@ -188,7 +188,7 @@ def test_every_table_of_element_deeplabcut_is_mapped_to_its_catalog_table() -> N
         for element in cells[1].strip().split(", ")
         for table in re.findall(r"`([^`]+)`", cells[3])
     }
-    assert mapped == {(element, table.name) for table in (*TABLES, POSES) for element in table.element}
+    assert mapped == {(element, table.name) for table in (*TABLES, *VIEWS) for element in table.element}
 
 
 # --- commands
@@ -283,6 +283,7 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
         "model_evaluation": training.EvaluationConfig,
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
+        "filtered_pose_table": filtering.FilterConfig,
         "nwb_file": export.NwbConfig,
         "dandi_asset": publishing.PublishConfig,
     }

@@ -249,7 +249,7 @@ def test_the_whole_frame_is_a_crop_too(tmp_path: Path) -> None:
         ("{crop: [0, 64, 0, 48]}", "setups.top.0.crop: expected {x: [from, to], y: [from, to]} in px, or none"),
         ("{crop: {width: [0, 64]}}", 'unknown key "setups.top.0.crop.width". Known keys here: x, y.'),
         ("{form: 2026-01-01}", 'unknown key "setups.top.0.form". Did you mean "from"?'),
-        ("{scale: {px_per_cm: 8.1}}", 'unknown key "setups.top.0.scale"'),
+        ("{scale: 8.1}", "setups.top.0.scale"),
     ],
 )
 def test_a_setup_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, said: str) -> None:
