@@ -130,5 +130,13 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, float):
         return f"`{value:g}`"
     if isinstance(value, tuple | list):
-        return ", ".join(f"`{each}`" for each in value)
+        return ", ".join(f"`{_written(each)}`" for each in value)
     return f"`{value:%H:%M}`" if isinstance(value, time) else f"`{value}`"
+
+
+def _written(value: Any) -> str:
+    """Return one entry of a list as YAML has it."""
+    if not isinstance(value, BaseModel):
+        return str(value)
+    stated = value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return "{" + ", ".join(f"{name}: {given}" for name, given in stated.items()) + "}"
