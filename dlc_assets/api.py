@@ -126,6 +126,10 @@ class OpenLab:
         """Return one row a session and model of each frozen cohort (the catalog's `cohorts`)."""
         return self._table("cohorts")
 
+    def findings(self) -> pd.DataFrame:
+        """Return what each check says of each pose table that has a quality report, one row a check (the catalog's `findings`)."""
+        return self._table("findings")
+
     def recordings(self, session: str | None = None) -> pd.DataFrame:
         """Return one row a recording, of one session or of all (the catalog's `recordings`)."""
         recordings = self._table("recordings")

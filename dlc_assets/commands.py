@@ -11,12 +11,14 @@ import dagster as dg
 
 from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
+from dlc_assets.assets.labeled_video import SESSIONS_PER_RUN as LABELED_PER_RUN
 from dlc_assets.assets.labels import observe_labels
 from dlc_assets.assets.publishing import SESSIONS_PER_RUN as PUBLISHED_PER_RUN
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
+from dlc_assets.derived.product import derived_manifest
 from dlc_assets.inference.crops import setup_problems
 from dlc_assets.inference.frozen_poses import cohort_files
-from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest
+from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest, wanted_version
 from dlc_assets.inference.releases import released_by, releases_of, rule_problems
 from dlc_assets.lab.cohorts import Cohort, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
@@ -30,8 +32,10 @@ from dlc_assets.publishing.archive import check_access
 from dlc_assets.publishing.publish import is_published, published_manifest
 from dlc_assets.publishing.selection import dandi_settings
 from dlc_assets.recordings.discovery import Discovery, discover
-from dlc_assets.recordings.info import read_session_info
+from dlc_assets.recordings.info import need_session_info, read_session_info
 from dlc_assets.recordings.settling import unchanged_for
+from dlc_assets.review.labeled_video import ASSET as LABELED_VIDEO
+from dlc_assets.review.labeled_video import labeled_video_files, settings_of
 from dlc_assets.state.behind import BEHIND, recorded_sessions, recordings_product
 from dlc_assets.state.stored import stored_keys
 from dlc_assets.training.models import ModelVersion, current_version, find_version, trained_models
@@ -272,6 +276,90 @@ def _pose_tables(lab: Lab, tasks: Mapping[str, Sequence[str]]) -> list[dict[str,
                     }
                 )
     return rows
+
+
+def label_videos(
+    lab: Lab,
+    instance: dg.DagsterInstance,
+    sessions: Sequence[str],
+    model: str | None,
+    *,
+    settings: Mapping[str, Any],
+    recompute: bool,
+    log: Log,
+) -> tuple[list[RunOutcome], list[dict[str, Any]]]:
+    """Draw the poses of *sessions* by *model* (None: the released ones) onto their videos.
+
+    Parameters
+    ----------
+    settings
+        Of these runs alone, as in `LabeledVideoConfig`.
+
+    Returns
+    -------
+    tuple
+        The runs, and one row a video that they made or found up to date.
+
+    Raises
+    ------
+    SettingsError, NotFoundError
+        Before any run: settings that do not go together; a model or session that does not exist, or has no poses.
+    """
+    settings_of(lab, settings)
+    tasks: dict[str, list[str]] = {}
+    for key in _known_sessions(lab, discover(lab), sessions):
+        for name in [model] if model is not None else _models_with_poses(lab, key):
+            find_version(lab.layout, name)
+            tasks.setdefault(name, []).append(key)
+    register_models(lab, instance, log)
+    add_keys(instance, SESSION, sessions)
+    known = instance.get_dynamic_partitions(SESSION)
+    ops = {LABELED_VIDEO: {**settings, **({"recompute": True} if recompute else {})}}
+    outcomes, rows = [], []
+    for name, keys in tasks.items():
+        for part in contiguous_ranges(keys, known, LABELED_PER_RUN):
+            outcome = execute_here(lab, instance, "label_videos", tags=part.for_model(name).tags, ops=ops, log=log)
+            outcomes.append(outcome)
+            if outcome.success:
+                rows += [row for key in part.keys for row in _video_rows(lab, name, key, settings.get("version"))]
+    return outcomes, rows
+
+
+def _models_with_poses(lab: Lab, key: str) -> list[str]:
+    """Return the models released to a session that have poses of it; without any, the one model that has."""
+    session, _ = need_session_info(lab.layout, key)
+    released = [name for name in releases_of(lab, session).versions if pose_manifest(lab, name, session) is not None]
+    if released:
+        return released
+    others = [name for name in trained_models(lab.layout) if pose_manifest(lab, name, session) is not None]
+    if len(others) == 1:
+        return others
+    found = (
+        f"Models that have: {', '.join(others)}. Name one with --model."
+        if others
+        else "Run `dlc-assets analyze` first."
+    )
+    raise NotFoundError(f"{key} has no poses by a model that is released to it. {found}")
+
+
+def _video_rows(lab: Lab, model: str, key: str, version: str | None) -> list[dict[str, Any]]:
+    session, _ = need_session_info(lab.layout, key)
+    meant = find_version(lab.layout, f"{model}@{version}") if version else wanted_version(lab, model, session)
+    manifest = derived_manifest(lab, LABELED_VIDEO, model, meant.version, key)
+    if manifest is None:
+        return []
+    videos = zip(manifest.details["recordings"], labeled_video_files(lab, manifest), strict=True)
+    return [
+        {
+            "session": key,
+            "model": str(meant),
+            "recording": row["recording"],
+            "frames": row["frames"],
+            "size": f"{row['width']}x{row['height']}",
+            "file": str(file),
+        }
+        for row, file in videos
+    ]
 
 
 def export_sessions(

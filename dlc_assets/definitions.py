@@ -11,11 +11,13 @@ from dlc_assets import jobs
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.documentation import with_pages
 from dlc_assets.assets.export import nwb_file
-from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.labels import label_set
 from dlc_assets.assets.publishing import dandi_asset
+from dlc_assets.assets.quality import quality_overview
 from dlc_assets.assets.recordings import session_recordings
+from dlc_assets.assets.review import review_poses
 from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
 from dlc_assets.checks.definitions import all_checks
 from dlc_assets.executors import lab_executor
@@ -37,10 +39,12 @@ def build_defs(
                 model_comparison,
                 session_recordings,
                 pose_table,
-                filtered_pose_table,
+                review_poses,
+                labeled_video,
                 nwb_file,
                 dandi_asset,
                 catalog,
+                quality_overview,
             ]
         ),
         asset_checks=list(all_checks()),

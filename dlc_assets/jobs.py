@@ -7,15 +7,17 @@ import dagster as dg
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.cohort_export import export_cohort
 from dlc_assets.assets.export import nwb_file
-from dlc_assets.assets.filtering import filtered_pose_table
 from dlc_assets.assets.inference import pose_table
+from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.publishing import dandi_asset
+from dlc_assets.assets.quality import quality_overview
 from dlc_assets.assets.recordings import session_recordings
+from dlc_assets.assets.review import review_poses
 from dlc_assets.assets.training import model_comparison, model_evaluation, trained_model, training_dataset
 
 # The bodies of these assets log the evaluations of their checks themselves, for each of a run's many partitions.
 _WITHOUT_CHECKS = dg.AssetSelection.checks_for_assets(
-    training_dataset, session_recordings, pose_table, filtered_pose_table, nwb_file, dandi_asset
+    training_dataset, session_recordings, pose_table, review_poses, nwb_file, dandi_asset
 )
 
 
@@ -35,11 +37,18 @@ train = _job(
 evaluate = _job("evaluate", "Score models on the labels as they are now.", model_evaluation)
 record = _job("record", "Probe the videos of sessions: frames, rates, times, hashes.", session_recordings)
 analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose_table)
-review = _job("review", "Filter the poses of sessions.", filtered_pose_table)
+# What a run of `review` makes, in this order.
+REVIEWED = tuple(spec.key.to_user_string() for spec in review_poses.specs)
+review = _job("review", "Filter and judge the poses of sessions.", review_poses)
+label_videos = _job("label_videos", "Draw the poses of sessions onto their videos.", labeled_video)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)
 write_catalog = _job(
-    "write_catalog", "Write the catalog's tables and the comparison of models.", catalog, model_comparison
+    "write_catalog",
+    "Write the catalog's tables, the comparison of models and the overview of the poses' quality.",
+    catalog,
+    model_comparison,
+    quality_overview,
 )
 
-ALL = (train, evaluate, record, analyze, review, export_nwb, export_cohort, publish, write_catalog)
+ALL = (train, evaluate, record, analyze, review, label_videos, export_nwb, export_cohort, publish, write_catalog)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dlc_assets.assets import previews
+from dlc_assets.assets import previews, quality
 from dlc_assets.assets.export import nwb_file
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.recordings import session_recordings
@@ -14,7 +14,7 @@ from dlc_assets.resources.lab import LabResource
 
 
 @dg.asset(
-    deps=[trained_model, model_evaluation, session_recordings, pose_table, nwb_file],
+    deps=[trained_model, model_evaluation, session_recordings, pose_table, quality.SPEC, nwb_file],
     group_name="catalog",
     owners=["team:lab"],
     kinds={"parquet", "duckdb"},

@@ -1,30 +1,24 @@
 """`filtered_pose_table`: the poses of one session by one model after the lab's filters."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import numpy as np
-from pydantic import Field
 
 from dlc_assets.assets import previews
+from dlc_assets.assets.derived import DerivedConfig, derived_stage
 from dlc_assets.assets.inference import pose_table
-from dlc_assets.assets.reporting import Made, Stage, make_chains
+from dlc_assets.assets.reporting import Made, Stage
 from dlc_assets.checks import outcomes
 from dlc_assets.derived.filter_figures import MOST_TRACKS, Span
-from dlc_assets.derived.filtered_poses import ASSET, filter_inputs, filter_session, filtered_pose_files
+from dlc_assets.derived.filtered_poses import KIND, filter_session, filtered_pose_files
 from dlc_assets.derived.filtering import track_name
-from dlc_assets.inference.pose_tables import pose_manifest
-from dlc_assets.lab.errors import NotFoundError
 from dlc_assets.lab.filter_settings import steps_from
-from dlc_assets.lab.keys import split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
-from dlc_assets.partitions import session_models
 from dlc_assets.poses.schema import COLUMNS
 from dlc_assets.poses.table_file import PoseTableFile, read_thinned_tracks
 from dlc_assets.recordings.info import need_session_info
-from dlc_assets.resources.lab import LabResource
 
 # Differs from its neighbours' so that a backfill never fuses them.
 SESSIONS_PER_RUN = 150
@@ -39,27 +33,17 @@ _DOES = {
 }
 
 
-class FilterConfig(dg.Config):
-    """Settings of one run; empty means the lab's files."""
-
-    version: str | None = Field(
-        None, description="version of the model; default: the released one, else the current one"
-    )
-    recompute: bool = Field(False, description="filter even though the stored table is up to date")
-
-    def overrides(self) -> dict[str, Any]:
-        """Return what was stated."""
-        return {} if self.version is None else {"version": self.version}
-
-
-@dg.asset(
+SPEC = dg.AssetSpec(
+    KIND.asset,
     deps=[pose_table],
+    description=(
+        "The poses of one session by one model after the filters of `lab.yaml`, in files like those of `pose_table`.\n\n"
+        "Points are removed, filled in and smoothed step by step; likelihoods stay as they were. No step reaches across a gap in time. "
+        "The tables and pictures show which share of points each step changed. How to state filters: docs/how-to/filter-poses.md."
+    ),
     group_name="inference",
     owners=["team:lab"],
     kinds={"parquet"},
-    partitions_def=session_models,
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=SESSIONS_PER_RUN),
-    output_required=False,
     code_version="1",
     metadata={
         "dagster/column_schema": previews.column_schema(
@@ -67,25 +51,14 @@ class FilterConfig(dg.Config):
         )
     },
 )
-def filtered_pose_table(
-    context: dg.AssetExecutionContext, config: FilterConfig, lab: LabResource
-) -> Iterator[dg.MaterializeResult]:
-    """The poses of one session by one model after the filters of `lab.yaml`, in files like those of `pose_table`.
-
-    Points are removed, filled in and smoothed step by step; likelihoods stay as they were. No step reaches across a gap in time.
-    The tables and pictures show which share of points each step changed. How to state filters: docs/how-to/filter-poses.md.
-    """
-    opened = lab.open()
-    yield from make_chains(context, opened, [filter_stage(context, opened, config)])
 
 
-def filter_stage(context: dg.AssetExecutionContext, opened: Lab, config: FilterConfig) -> Stage:
-    """Return how a run makes filtered tables, by itself or before what is made from them."""
+def filter_stage(context: dg.AssetExecutionContext, lab: Lab, config: DerivedConfig) -> Stage:
+    """Return how a run makes filtered tables."""
 
-    def make(key: str) -> Made:
-        model, session = split_pose_key(key)
+    def make(model: str, session: str) -> Made:
         manifest, filtered_now = filter_session(
-            opened,
+            lab,
             model,
             session,
             overrides=config.overrides(),
@@ -95,20 +68,12 @@ def filter_stage(context: dg.AssetExecutionContext, opened: Lab, config: FilterC
         )
         return Made(
             manifest.data_version,
-            _metadata(opened, manifest, filtered_now),
+            _metadata(lab, manifest, filtered_now),
             {"pose_table": manifest.inputs["poses"]},
-            outcomes.evaluations(manifest, opened.root),
+            outcomes.evaluations(manifest, lab.root),
         )
 
-    def inputs(key: str) -> dict[str, str]:
-        model, session = split_pose_key(key)
-        info, _ = need_session_info(opened.layout, session)
-        poses = pose_manifest(opened, model, info)
-        if poses is None:
-            raise NotFoundError(f"{session} has no poses by {model}.")
-        return filter_inputs(opened, info, poses)
-
-    return Stage(ASSET, make, inputs, retried=True)
+    return derived_stage(lab, KIND, make)
 
 
 def _metadata(lab: Lab, manifest: Manifest, filtered_now: bool) -> dict[str, Any]:

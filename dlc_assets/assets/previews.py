@@ -126,9 +126,11 @@ def learning_curve(stats: pd.DataFrame) -> dg.MarkdownMetadataValue:
     return picture(figure, "learning curve")
 
 
-def strips(videos: Mapping[str, tuple[Path, int]]) -> dg.MarkdownMetadataValue:
-    """Return a strip of frames of one video of each recording, (path, its frames), below the recording's name."""
-    shown = [f"**{name}**\n\n{_strip(*video).value}" for name, video in list(videos.items())[:_MAX_PICTURES]]
+def strips(videos: Mapping[str, tuple[Path, int]], *, count: int = 5, height: int = 120) -> dg.MarkdownMetadataValue:
+    """Return *count* frames, *height* px high, of one video of each recording, (path, its frames), below the recording's name."""
+    shown = [
+        f"**{name}**\n\n{_strip(*video, count, height).value}" for name, video in list(videos.items())[:_MAX_PICTURES]
+    ]
     return dg.MetadataValue.md("\n\n".join([*shown, *_left_out(videos)]))
 
 
@@ -138,12 +140,12 @@ def _left_out(recordings: Mapping[str, Any]) -> list[str]:
 
 
 @_never_in_the_way
-def _strip(video: Path, frames: int) -> dg.MarkdownMetadataValue:
+def _strip(video: Path, frames: int, count: int, height: int) -> dg.MarkdownMetadataValue:
     from PIL import Image
 
     from dlc_assets.video.frames import frame_strip
 
-    pictures = frame_strip(video, frames=frames)
+    pictures = frame_strip(video, count, height, frames=frames)
     stream = io.BytesIO()
     Image.fromarray(pictures).save(stream, format="JPEG", quality=80)
     encoded = base64.b64encode(stream.getvalue()).decode()

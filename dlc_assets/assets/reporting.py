@@ -87,6 +87,7 @@ class Stage:
     observe: Callable[[str], None] | None = None
     retried: bool = False
     failing_check: str | None = None
+    needs: tuple[str, ...] = ()  # assets of the same run that it is made from
 
     @property
     def key(self) -> dg.AssetKey:
@@ -96,8 +97,8 @@ class Stage:
 def make_chains(context: dg.AssetExecutionContext, lab: Lab, stages: Sequence[Stage]) -> Iterator[dg.MaterializeResult]:
     """Make *stages* of each partition of the run, one after the other, each from those before it.
 
-    Each product is reported at once. Where one fails, those after it are left out for its partition, the other partitions go on, and
-    the step fails at the end.
+    Each product is reported at once. Where one fails, those that need it are left out for its partition, all others go on, and the
+    step fails at the end.
     """
     keys = list(context.partition_keys)
     if not keys:
@@ -107,7 +108,11 @@ def make_chains(context: dg.AssetExecutionContext, lab: Lab, stages: Sequence[St
     for number, key in enumerate(keys, start=1):
         if len(keys) > 1:
             context.log.info(f"{key} ({number} of {len(keys)})")
+        missing: set[str] = set()
         for stage in stages:
+            if missing.intersection(stage.needs):
+                missing.add(stage.asset)
+                continue
             try:
                 if stage.observe is not None:
                     stage.observe(key)
@@ -115,9 +120,10 @@ def make_chains(context: dg.AssetExecutionContext, lab: Lab, stages: Sequence[St
                 with _attempt(context, lab, stage, key) if stage.retried else nullcontext():
                     made = stage.make(key)
             except Exception as error:  # noqa: BLE001  # one bad recording never stops the others, whatever went wrong with it
-                failures[key] = _message(error)
+                failures[key] = " ".join(filter(None, [failures.get(key), _message(error)]))
+                missing.add(stage.asset)
                 _report_failure(context, lab, stage, key, error)
-                break
+                continue
             clear_failure(lab.layout, stage.asset, key)
             for check in made.checks:
                 context.log_event(check)

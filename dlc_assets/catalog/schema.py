@@ -466,6 +466,25 @@ TABLES: tuple[CatalogTable, ...] = (
             ("filters", "string", "Steps of the filters as they were then, JSON; null where there were none."),
         ),
     ),
+    CatalogTable(
+        "findings",
+        "What each check says of each pose table that has a quality report, of every version.",
+        (),
+        _columns(
+            _SESSION,
+            _MODEL,
+            _VERSION,
+            ("check_name", "string", "The check."),
+            ("passed", "bool", "Whether it passes."),
+            ("severity", "string", "What it means where it does not pass: warn (look at it) or error (do not use)."),
+            ("value", "float64", "What it measured; null where it measured nothing."),
+            ("limit_value", "float64", "What it compares that with; null where it compares with nothing."),
+            ("sentence", "string", "What it says, in words."),
+            ("verdict", "string", "Of the whole pose table: good, look or unusable."),
+            ("newest", "bool", "Whether no report of this session and model is newer."),
+            ("judged", "timestamp", "When the report was made."),
+        ),
+    ),
 )
 
 POSES = CatalogTable(

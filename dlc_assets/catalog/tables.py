@@ -24,6 +24,7 @@ from dlc_assets.lab.specification import ModelSpecification
 from dlc_assets.recordings.discovery import FoundRecording, FoundSession
 from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.recordings.info import RecordingInfo, SessionInfo, read_session_info
+from dlc_assets.review.quality_record import newest_records, stored_records
 from dlc_assets.state.behind import Product
 from dlc_assets.state.lab_state import LabState, lab_state
 from dlc_assets.training.dataset import labels_version
@@ -692,6 +693,27 @@ def _cohorts(sources: _Sources) -> Iterator[Row]:
                 }
 
 
+def _findings(sources: _Sources) -> Iterator[Row]:
+    records = sorted(stored_records(sources.lab.layout), key=lambda one: (one.session, one.model, one.version))
+    newest = {id(record) for record in newest_records(records)}
+    for record in records:
+        for finding in record.findings:
+            yield {
+                "session": record.session,
+                "model": record.model,
+                "version": record.version,
+                "check_name": finding.check,
+                "passed": finding.passed,
+                "severity": finding.severity,
+                "value": finding.value,
+                "limit_value": finding.limit,
+                "sentence": finding.sentence,
+                "verdict": record.verdict.level,
+                "newest": id(record) in newest,
+                "judged": record.made,
+            }
+
+
 _ROWS: dict[str, Callable[[_Sources], Iterable[Row]]] = {
     "subjects": _subjects,
     "devices": _devices,
@@ -707,4 +729,5 @@ _ROWS: dict[str, Callable[[_Sources], Iterable[Row]]] = {
     "evaluations": _evaluations,
     "pose_estimations": _pose_estimations,
     "cohorts": _cohorts,
+    "findings": _findings,
 }

@@ -14,10 +14,8 @@ from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.recordings.info import SessionInfo, StoredFile
 from dlc_assets.recordings.start_zone import assumed_zone
+from dlc_assets.review.pose_checks import QUESTIONS, check_one, moments_words
 from dlc_assets.video.findings import About
-
-# Body parts below the p-cutoff in more than this share of the frames: occlusion explains some, a bad model more.
-_UNSURE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,15 +128,24 @@ def _about(manifest: Manifest, kind: About) -> list[str]:
     return [f"{r.recording}: {problem}" for r in recordings for problem in r.problems_about(kind)]
 
 
-def body_parts_found(manifest: Manifest, _root: Path) -> Outcome:
-    """Warn of body parts that the model is unsure of in most frames."""
-    sentences = [
-        f"{recording['recording']}: {bodypart} is below the p-cutoff in {share:.0%} of the frames."
-        for recording in manifest.details["recordings"]
-        for bodypart, share in recording["share_below_pcutoff"].items()
-        if share > _UNSURE_SHARE
-    ]
-    return _listed(sentences, dg.AssetCheckSeverity.WARN, "every body part is found in most frames")
+def _pose_check(name: str, question: str) -> Callable[[Manifest, Path], Outcome]:
+    def check(manifest: Manifest, root: Path) -> Outcome:
+        found = check_one(root, manifest, name)
+        if found is None:
+            return Outcome(True, dg.AssetCheckSeverity.WARN, f"lab.yaml says checks.{name}.severity: off", {})
+        metadata: dict[str, Any] = {"numbers": dg.MetadataValue.json(found.details)} if found.details else {}
+        if found.value is not None:
+            metadata["value"] = found.value
+        if found.limit is not None:
+            metadata["limit"] = found.limit
+        if found.moments:
+            rows = [dg.TableRecord(row) for row in moments_words(found.moments)]
+            metadata["worst moments"] = dg.MetadataValue.table(rows)
+        severity = dg.AssetCheckSeverity.ERROR if found.severity == "error" else dg.AssetCheckSeverity.WARN
+        return Outcome(found.passed, severity, found.sentence, metadata)
+
+    check.__doc__ = question
+    return check
 
 
 def filters_applied(manifest: Manifest, _root: Path) -> Outcome:
@@ -195,7 +202,7 @@ CHECKS: dict[str, dict[str, Callable[[Manifest, Path], Outcome]]] = {
         "recordings_described": recordings_described,
         "cameras_agree": cameras_agree,
     },
-    "pose_table": {"body_parts_found": body_parts_found},
+    "pose_table": {name: _pose_check(name, question) for name, question in QUESTIONS.items()},
     "filtered_pose_table": {"filters_applied": filters_applied},
     "nwb_file": {"nwb_valid": nwb_valid, "nwb_complete": nwb_complete},
     "dandi_asset": {"published_current": published_current, "published_complete": published_complete},

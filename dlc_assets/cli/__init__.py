@@ -10,6 +10,7 @@ from dlc_assets.cli import (  # noqa: F401  # each adds its commands to app
     lab_commands,
     model_commands,
     release_commands,
+    review_commands,
     run_commands,
     sharing_commands,
     version_commands,

@@ -118,6 +118,87 @@ def analyze(
         finish(output, done.outcomes, result, failed=bool(done.problems))
 
 
+@app.command("label-video")
+def label_video(
+    sessions: Annotated[list[str], typer.Argument(metavar="SESSION...", help="Session keys.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model, or model@version; default: those released to the session.", show_default=False),
+    ] = None,
+    recording: Annotated[
+        list[str] | None, typer.Option(help="A recording; may be repeated. Default: all.", show_default=False)
+    ] = None,
+    filtered: Annotated[
+        bool | None, typer.Option("--filtered/--raw", help="Which poses are drawn.", show_default=False)
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option("--from", metavar="S", help="First second shown, on the session's clock.")
+    ] = None,
+    end: Annotated[float | None, typer.Option("--to", metavar="S", help="First second left out.")] = None,
+    frames: Annotated[bool, typer.Option("--frames", help="--from and --to are numbers of frames.")] = False,
+    speed: Annotated[float | None, typer.Option(metavar="X", help="Playback, so many times as fast.")] = None,
+    width: Annotated[int | None, typer.Option(metavar="PX", help="Width of the labeled video, even.")] = None,
+    trail: Annotated[float | None, typer.Option(metavar="S", help="Seconds whose path is drawn.")] = None,
+    pcutoff: Annotated[float | None, typer.Option(help="Likelihood below which a point is not sure.")] = None,
+    hollow: Annotated[
+        bool | None,
+        typer.Option("--hollow/--omit", help="Points below the p-cutoff: hollow, or left out.", show_default=False),
+    ] = None,
+    skeleton: Annotated[bool | None, typer.Option(help="Draw the model's skeleton.", show_default=False)] = None,
+    caption: Annotated[bool | None, typer.Option(help="Write frame and time.", show_default=False)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Copy the finished video there; of one recording.", show_default=False),
+    ] = None,
+    recompute: Annotated[bool, typer.Option(help="Make the videos though they are up to date.")] = False,
+    lab: LabOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the poses of sessions onto their videos: H.264 that browsers play; what is not stated is as lab.yaml has it."""
+    name, _, version = (model or "").partition("@")
+    settings = stated(
+        {
+            "version": version or None,
+            "recordings": list(recording) if recording else None,
+            "poses": None if filtered is None else "filtered" if filtered else "raw",
+            "pcutoff": pcutoff,
+            "below_pcutoff": None if hollow is None else "hollow" if hollow else "omitted",
+            "skeleton": skeleton,
+            "trail": trail,
+            "caption": caption,
+            "start": start,
+            "end": end,
+            "span_unit": "frames" if frames else None,
+            "speed": speed,
+            "width": width,
+        }
+    )
+    with speaking(as_json) as said, opened_lab(lab, said) as (opened, instance):
+        from dlc_assets.commands import label_videos
+        from dlc_assets.lab.errors import SettingsError
+        from dlc_assets.lab.files import copy_to
+
+        if output is not None and output.suffix.lower() != ".mp4":
+            raise SettingsError(f"--output {output}: expected a file name that ends in .mp4.")
+        outcomes, rows = label_videos(
+            opened, instance, sessions, name or None, settings=settings, recompute=recompute, log=said.log
+        )
+        said.table(
+            "Labeled videos",
+            ("session", "model", "recording", "frames", "size", "file"),
+            [tuple(row.values()) for row in rows],
+        )
+        if output is not None and len(rows) > 1:
+            raise SettingsError(
+                f"--output {output}: {len(rows)} videos were made (they are in the store), and one file takes one. Name one session, "
+                f"--model and --recording ({', '.join(row['recording'] for row in rows)})."
+            )
+        if output is not None and rows:
+            copy_to(Path(rows[0]["file"]), output)
+            said.say(f"Copied to {output}")
+        finish(said, outcomes, {"labeled_videos": rows, "copied_to": str(output) if output and rows else None})
+
+
 @app.command()
 def export(
     sessions: SessionsArgument = None,

@@ -114,10 +114,11 @@ def write_demo_lab(folder: Path, size: DemoSize, log: Callable[[str], None]) -> 
 
 
 def run_demo(folder: Path, *, log: Callable[[str], None], size: DemoSize | None = None) -> DemoReport:
-    """Render the lab and make everything: dataset, model, evaluation, recordings, poses, NWB files, catalog."""
+    """Render the lab and make everything: dataset, model, evaluation, recordings, poses and what is made of them, NWB files, catalog."""
     from dlc_assets.commands import analyze_sessions, export_sessions, train_model
     from dlc_assets.launching import execute_here
     from dlc_assets.resources.instance import open_instance
+    from dlc_assets.reviewing import review_sessions
 
     begun = time.monotonic()
     lab = write_demo_lab(folder, size or DemoSize(), log)
@@ -127,6 +128,9 @@ def run_demo(folder: Path, *, log: Callable[[str], None], size: DemoSize | None 
         if outcomes[-1].success:
             analysis = analyze_sessions(lab, instance, None, None, recompute=False, log=log)
             outcomes += analysis.outcomes
+            reviews, reports = review_sessions(lab, instance, None, recompute=False, log=log)
+            outcomes += reviews
+            report.tables.append(("What the poses are worth", *_verdicts(reports)))
             exports, _ = export_sessions(lab, instance, None, recompute=False, log=log)
             outcomes += exports
             for problem in analysis.problems:
@@ -138,6 +142,10 @@ def run_demo(folder: Path, *, log: Callable[[str], None], size: DemoSize | None 
             log(f"{outcome.job}: {message}")
     _describe(lab, report, time.monotonic() - begun)
     return report
+
+
+def _verdicts(reports: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    return ("session", "verdict"), [(row["session"], row["verdict"]) for row in reports]
 
 
 def _describe(lab: Lab, report: DemoReport, seconds: float) -> None:

@@ -18,7 +18,7 @@ from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError
 from dlc_assets.lab.files import content_hash
 from dlc_assets.lab.filter_settings import ALGORITHM, Steps, filters_hash, steps_from
 from dlc_assets.lab.lab import Lab
-from dlc_assets.lab.manifest import Manifest
+from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.poses.selection import PoseFile
 from dlc_assets.recordings.filter_rigs import FilterRig, filter_rigs
 from dlc_assets.recordings.info import SessionInfo
@@ -138,6 +138,15 @@ def filtered_pose_files(lab: Lab, manifest: Manifest) -> list[PoseFile]:
         PoseFile(folder / f"{row['recording']}.parquet", model, version, session, row["recording"])
         for row in details["recordings"]
     ]
+
+
+def filtered_pose_file(lab: Lab, file: PoseFile) -> PoseFile | None:
+    """Return the filtered poses of one pose table's *file*; None where they are not made, or from other poses."""
+    manifest = derived_manifest(lab, ASSET, file.model, file.version, file.session)
+    poses = read_manifest(file.path.parent)
+    if manifest is None or poses is None or manifest.inputs["poses"] != poses.data_version:
+        return None
+    return next((found for found in filtered_pose_files(lab, manifest) if found.recording == file.recording), None)
 
 
 def filtered_manifests(lab: Lab, poses: Sequence[Manifest]) -> list[Manifest]:

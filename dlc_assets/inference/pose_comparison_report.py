@@ -147,7 +147,7 @@ def frames_of(lab: Lab, recording: RecordingInfo, frames: Sequence[int]) -> dict
             path = file.resolve(lab.root)
             if not path.is_file():
                 raise FileNotFoundError(f"the video {path} is gone")
-            read = read_frames(path, here, rate=recording.video_rate)
+            read = read_frames(path, here, rate=recording.video_rate, frame_count=file.frame_count)
             found |= {index + first: picture for index, picture in read.items()}
         first += file.frame_count
     return found

@@ -241,7 +241,7 @@ def estimate_session(
             shutil.rmtree(work, ignore_errors=True)  # of an analysis that was killed once its table was in place
             return existing, False
         snapshot = overrides.get("snapshot")
-        _parts(lab, session, recordings[0])  # says what has changed since it was probed
+        unchanged_parts(lab, session, recordings[0])  # says what has changed since it was probed
         estimator, why = estimators.chosen(
             lab, version, snapshot, lambda frames: clips_around(lab, session, recordings[0], frames, log), log
         )
@@ -311,7 +311,7 @@ def _estimate_recording(
 ) -> dict[str, Any]:
     what = f"{session.session}, {recording.recording}"
     begun = datetime.now(UTC)
-    parts = _parts(lab, session, recording)
+    parts = unchanged_parts(lab, session, recording)
     crop = crop_of(lab, session, recording)
     left, right, top, bottom = crop or (0, recording.width, 0, recording.height)
     names = [("", bodypart) for bodypart in estimator.bodyparts]
@@ -396,8 +396,14 @@ def _rounded(bodyparts: Sequence[str], values: Sequence[float]) -> dict[str, flo
     return {bodypart: round(value, 4) for bodypart, value in zip(bodyparts, values, strict=True)}
 
 
-def _parts(lab: Lab, session: SessionInfo, recording: RecordingInfo) -> list[VideoPart]:
-    """Return the files of *recording*, unchanged since they were probed."""
+def unchanged_parts(lab: Lab, session: SessionInfo, recording: RecordingInfo) -> list[VideoPart]:
+    """Return the files of *recording*, unchanged since they were probed.
+
+    Raises
+    ------
+    InputError
+        One is gone, or has changed.
+    """
     parts = []
     for file in recording.files:
         path = file.resolve(lab.root)

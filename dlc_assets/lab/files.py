@@ -121,6 +121,18 @@ def atomic_path(final: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def copy_to(file: Path, copy: Path) -> None:
+    """Copy *file* to *copy* in one step, in the place of what was there.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The disk is full.
+    """
+    with atomic_path(copy) as partial:
+        shutil.copyfile(file, partial)
+
+
 @contextmanager
 def atomic_folder(final: Path) -> Iterator[Path]:
     """Give an empty folder beside *final* to fill; it becomes *final* on success and vanishes on failure.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,6 +212,20 @@ class LabLayout:
 
     def derived_work(self, asset: str, model: str, version: str, session: str) -> Path:
         return self.work / _DERIVED_FOLDERS[asset] / model / version / session
+
+    def quality_files(self, name: str) -> Iterator[Path]:
+        """Give the place of the file *name* in the folder of every quality report; a lab has tens of thousands."""
+        for version in sorted(self.derived("quality_report").glob("model=*/version=*")):
+            for session in sorted(entry.name for entry in os.scandir(version) if entry.name.startswith("session=")):
+                yield version / session / name
+
+    @property
+    def quality_overview(self) -> Path:
+        return self.derived("quality_report") / "overview.html"
+
+    @property
+    def quality_overview_table(self) -> Path:
+        return self.derived("quality_report") / "overview.csv"
 
     @property
     def nwb(self) -> Path:

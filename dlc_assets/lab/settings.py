@@ -17,9 +17,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.labeled_video_settings import LabeledVideoSettings
 from dlc_assets.lab.regions import Region
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
@@ -442,6 +444,7 @@ class Nwb(StrictSettings):
     """What NWB files hold."""
 
     videos: Literal["link", "copy", "relative", "leave_out"] = "link"
+    filtered: bool = Field(True, description="filtered poses beside the others, where the lab filters poses")
     training_frames: bool = Field(
         False, description="the frames that people labeled for the model, of the session's own videos"
     )
@@ -601,8 +604,10 @@ class LabSettings(StrictSettings):
     auto_train: AutoTrain = AutoTrain()
     analyze: Analyze = Analyze()
     inference: Inference = Inference()
+    checks: Checks = Checks()
     review: Review = Review()
     filters: Filters = DEFAULT_FILTERS
+    labeled_video: LabeledVideoSettings = LabeledVideoSettings()
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None
     notify: Notify = Notify()

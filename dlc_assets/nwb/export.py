@@ -30,7 +30,13 @@ from dlc_assets.nwb.names import UNIQUE
 from dlc_assets.nwb.preflight import check_exportable, check_place
 from dlc_assets.nwb.readback import readback_findings
 from dlc_assets.nwb.session_file import extend_session_nwb, write_session_nwb
-from dlc_assets.nwb.session_poses import chosen_poses, frozen_poses, recordings_to_write, released_poses
+from dlc_assets.nwb.session_poses import (
+    chosen_poses,
+    filtered_hashes,
+    frozen_poses,
+    recordings_to_write,
+    released_poses,
+)
 from dlc_assets.nwb.validation import check_nwb
 from dlc_assets.nwb.video_files import remove_unused_videos
 from dlc_assets.recordings.info import SessionInfo, need_session_info
@@ -49,6 +55,7 @@ def nwb_inputs(
         "layout": str(LAYOUT_VERSION),
         "session": recorded.data_version,
         "poses": content_hash({model: manifest.data_version for model, manifest in poses.items()}),
+        **(filtered_hashes(lab, poses) if cohort is None else {}),
         "videos": content_hash([[file.path for file in recording.files] for recording in session.recordings]),
         **description_hashes(lab, session),
     }
@@ -120,12 +127,12 @@ def export_session(
         if not same:
             check_exportable(lab, session, with_video=_videos(lab, overrides) != "leave_out", stated=stated)
         chosen = chosen_poses(lab, session, cohort, overrides.get("models"))
-        tables = {model: found.data_version for model, found in chosen.manifests.items()}
+        tables = chosen.tables
         if existing is not None and same and existing.details.get("tables", tables) == tables:
             log(f"{session_key}: its NWB file is up to date")
             return existing, False
         described = described_session(lab, session, stated)
-        recordings = recordings_to_write(lab, session, chosen.files, run_id)
+        recordings = recordings_to_write(lab, session, chosen, run_id)
         told_apart = _told_apart(session, recordings)
         videos, kept_back = _videos_that_may_go(lab, session, described, told_apart, overrides)
         planned = _planned_files(lab, session, described, recordings, told_apart, videos, cohort)
@@ -153,7 +160,7 @@ def export_session(
             **({"cohort": cohort.name} if cohort is not None else {}),
             "findings": findings,
         }
-        manifest.problems = [*_missing(planned), *kept_back, *_left_out(session, recordings, cohort)]
+        manifest.problems = [*_missing(planned), *kept_back, *_left_out(session, recordings, cohort), *chosen.left_out]
         manifest_file = _manifest_file(lab, session_key, cohort)
         manifest_file.parent.mkdir(parents=True, exist_ok=True)
         manifest.write(manifest_file)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata as distributions
 from pathlib import Path
+from typing import Any
 
+from dlc_assets.derived.filtered_poses import ASSET as FILTERED
+from dlc_assets.derived.filtered_poses import filtered_cohort_files, filtered_pose_file
+from dlc_assets.derived.product import derived_manifest
 from dlc_assets.engine.workspace import read_pytorch_config
 from dlc_assets.inference.frozen_poses import frozen_files, frozen_manifest
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_files, pose_manifest
 from dlc_assets.inference.releases import Releases, releases_of
 from dlc_assets.lab.cohorts import Cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, did_you_mean
+from dlc_assets.lab.files import content_hash
+from dlc_assets.lab.filter_settings import steps_from
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.nwb.confidence import confidence_definition
@@ -73,9 +79,65 @@ class ChosenPoses:
 
     manifests: Mapping[str, Manifest]
     files: Sequence[PoseFile]
+    filtered: Sequence[PoseFile] = ()
+    left_out: Sequence[str] = ()
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The data versions of all that goes into the file, by model, and by model and recording of filtered poses."""
+        filtered = {
+            f"{file.model}@{file.version} {file.recording}, filtered": _data_version(file) for file in self.filtered
+        }
+        return {**{model: found.data_version for model, found in self.manifests.items()}, **filtered}
+
+
+def _data_version(file: PoseFile) -> str:
+    return PoseTableFile.open(file.located()).metadata.data_version
 
 
 def chosen_poses(lab: Lab, session: SessionInfo, cohort: Cohort | None, models: Sequence[str] | None) -> ChosenPoses:
+    """Return the poses of *session* that go into its file: those of *cohort*, those by *models*, or the released ones.
+
+    Filtered poses stand beside them as `nwb.filtered` of lab.yaml says; what is left out, because it is not made, is said.
+
+    Raises
+    ------
+    NotFoundError
+        There are no such poses.
+    """
+    chosen = _unfiltered(lab, session, cohort, models)
+    if not lab.settings.nwb.filtered:
+        return chosen
+    if cohort is not None:
+        try:
+            return replace(chosen, filtered=filtered_cohort_files(lab, cohort, chosen.files))
+        except DlcAssetsError as error:
+            return replace(chosen, left_out=[f"filtered poses are left out: {error}"])
+    if lab.settings.filters is None:
+        return chosen
+    pairs = [(file, filtered_pose_file(lab, file)) for file in chosen.files]
+    absent = sorted({f"{file.model}@{file.version}" for file, filtered in pairs if filtered is None})
+    if not lab.settings.review.auto:  # they are made where somebody wants them
+        absent = []
+    left_out = [
+        f"filtered poses by {name} are left out: they are not made (`dlc-assets review` does)" for name in absent
+    ]
+    return replace(chosen, filtered=[filtered for _, filtered in pairs if filtered is not None], left_out=left_out)
+
+
+def filtered_hashes(lab: Lab, poses: Mapping[str, Manifest]) -> dict[str, str]:
+    """Return the filtered tables of released *poses* as an input of a session's file; nothing where none belong into it."""
+    if not lab.settings.nwb.filtered or lab.settings.filters is None:
+        return {}
+    found = {}
+    for model, table in poses.items():
+        details = table.details
+        made = derived_manifest(lab, FILTERED, model, details["version"], details["session"])
+        found[model] = made.data_version if made is not None and made.inputs["poses"] == table.data_version else None
+    return {"filtered": content_hash(found)}
+
+
+def _unfiltered(lab: Lab, session: SessionInfo, cohort: Cohort | None, models: Sequence[str] | None) -> ChosenPoses:
     if cohort is not None:
         return ChosenPoses(frozen_poses(lab, cohort, session.session), _frozen_files(lab, session, cohort))
     if not models:
@@ -120,15 +182,42 @@ def _frozen_files(lab: Lab, session: SessionInfo, cohort: Cohort) -> list[PoseFi
     ]
 
 
-def recordings_to_write(lab: Lab, session: SessionInfo, files: Sequence[PoseFile], run_id: str) -> list[RecordingPoses]:
-    """Return the poses of *files* as they are written, in the order of the recordings; nothing of them is read yet."""
+def recordings_to_write(lab: Lab, session: SessionInfo, chosen: ChosenPoses, run_id: str) -> list[RecordingPoses]:
+    """Return the poses as they are written, in the order of the recordings, filtered ones last of each; nothing is read yet."""
     versions: dict[str, set[str]] = {}
-    for file in files:
+    for file in chosen.files:
         versions.setdefault(file.model, set()).add(file.version)
-    return [
-        _recording_poses(lab, session, file, run_id, several_versions=len(versions[file.model]) > 1)
-        for file in sorted(files, key=lambda file: (file.recording, file.model, file.version))
-    ]
+    filtered = {_task(file): file for file in chosen.filtered}
+    found = []
+    for file in sorted(chosen.files, key=_task):
+        several = len(versions[file.model]) > 1
+        found.append(_recording_poses(lab, session, file, run_id, several_versions=several))
+        if (after := filtered.get(_task(file))) is not None:
+            found.append(_filtered(found[-1], after))
+    return found
+
+
+def _task(file: PoseFile) -> tuple[str, str, str]:
+    return file.recording, file.model, file.version
+
+
+def _filtered(raw: RecordingPoses, file: PoseFile) -> RecordingPoses:
+    """Return the poses of *raw* after the filters whose result *file* is."""
+    table = PoseTableFile.open(file.located())
+    steps = table.metadata.filters or []
+    return replace(
+        raw,
+        times=FrameTimes(table.metadata.frame_count, table.time_blocks),
+        tracks=table.streams(),
+        filters=", ".join(step.words for step in steps_from([_parameters(step) for step in steps])),
+        labeled_frames=(),
+        data_version=table.metadata.data_version,
+        provenance={**raw.provenance, "filters": steps},
+    )
+
+
+def _parameters(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in step.items() if name != "tracks"}
 
 
 def _recording_poses(

@@ -40,7 +40,12 @@ UNFINISHED = [
 ]
 _WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 
-_COMMANDS = {"record": "dlc-assets scan", "analyze": "dlc-assets analyze", "export_nwb": "dlc-assets export"}
+_COMMANDS = {
+    "record": "dlc-assets scan",
+    "analyze": "dlc-assets analyze",
+    "review": "dlc-assets review",
+    "export_nwb": "dlc-assets export",
+}
 
 _TABLE = """
 create table if not exists asked (

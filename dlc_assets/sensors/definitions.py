@@ -1,4 +1,4 @@
-"""The sensors: recordings, models, labels, training, analysis, export, catalog, and the janitor."""
+"""The sensors: recordings, models, labels, training, analysis, labeled videos, export, catalog, and the janitor."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from typing import Any
 import dagster as dg
 
 from dlc_assets import jobs
+from dlc_assets.assets.derived import SESSIONS_PER_RUN as REVIEWS_PER_RUN
 from dlc_assets.assets.export import SESSIONS_PER_RUN as EXPORTS_PER_RUN
 from dlc_assets.assets.inference import SESSIONS_PER_RUN as ANALYSES_PER_RUN
+from dlc_assets.assets.labeled_video import SESSIONS_PER_RUN as LABELED_PER_RUN
 from dlc_assets.assets.labels import observe_labels
 from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.inference.releases import rule_problems
@@ -93,6 +95,32 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     add_keys(context.instance, MODEL, trained_models(opened.layout))
     with RecordingIndex.opened(opened) as index:
         return _ask(context, opened, index, jobs.analyze.name, ("pose_table",), ANALYSES_PER_RUN, problems)
+
+
+@dg.sensor(
+    jobs=[jobs.review],
+    minimum_interval_seconds=_SOON,
+    default_status=_ON,
+    description="Asks for what is made of released poses by itself: filtered poses and quality reports.",
+)
+def review(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """Sessions whose poses are up to date, and of which something that is made from them is missing or behind, are reviewed."""
+    opened = lab.open()
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.review.name, jobs.REVIEWED, REVIEWS_PER_RUN, [])
+
+
+@dg.sensor(
+    jobs=[jobs.label_videos],
+    minimum_interval_seconds=_NOW_AND_THEN,
+    default_status=_ON,
+    description="Asks for labeled videos of released poses, where lab.yaml says that they are made by themselves.",
+)
+def labeled_videos(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
+    """Where `labeled_video.auto` is on, sessions whose labeled videos are missing or behind get them."""
+    opened = lab.open()
+    with RecordingIndex.opened(opened) as index:
+        return _ask(context, opened, index, jobs.label_videos.name, ("labeled_video",), LABELED_PER_RUN, [])
 
 
 @dg.sensor(
@@ -314,4 +342,16 @@ def janitor(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     return dg.SensorResult(skip_reason=said, cursor=looked.to_cursor())
 
 
-ALL = (recordings, analysis, export, models_and_labels, auto_train, evaluation, catalog, janitor, notices)
+ALL = (
+    recordings,
+    analysis,
+    review,
+    labeled_videos,
+    export,
+    models_and_labels,
+    auto_train,
+    evaluation,
+    catalog,
+    janitor,
+    notices,
+)

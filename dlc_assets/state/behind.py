@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from dlc_assets.derived.filtered_poses import ASSET as FILTERED
 from dlc_assets.derived.kinds import KINDS
 from dlc_assets.derived.product import derived_manifest
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_inputs, pose_manifest
@@ -151,11 +152,18 @@ def pose_products(lab: Lab, session: SessionInfo, recordings: Product) -> Iterat
         tables.append(_pose_product(lab, session, model, recordings, releases))
     for model, why in sorted(releases.waiting.items()):
         tables.append(Product("pose_table", pose_key(model, session.session), "waiting", why))
+    before_export: list[Product] = []
     for table in tables:
-        yield table
-        yield from _derived_products(lab, session, table, releases)
+        derived = list(_derived_products(lab, session, table, releases))
+        yield from (table, *derived)
+        before_export += [table, *(product for product in derived if product.asset in into_nwb(lab))]
     if any(table.wanted for table in tables):
-        yield _nwb_product(lab, session, recordings, tables, releases)
+        yield _nwb_product(lab, session, recordings, before_export, releases)
+
+
+def into_nwb(lab: Lab) -> tuple[str, ...]:
+    """Return the assets made from pose tables that NWB files hold, and so wait for."""
+    return (FILTERED,) if lab.settings.nwb.filtered else ()
 
 
 def _derived_products(lab: Lab, session: SessionInfo, table: Product, releases: Releases) -> Iterator[Product]:
@@ -228,10 +236,10 @@ def _outdated(product: Product, above: Product) -> Product:
 
 
 def _nwb_product(
-    lab: Lab, session: SessionInfo, recordings: Product, tables: list[Product], releases: Releases
+    lab: Lab, session: SessionInfo, recordings: Product, before: list[Product], releases: Releases
 ) -> Product:
     manifest = nwb_manifest(lab, session.session)
-    above = (recordings, *(table for table in tables if table.wanted))
+    above = (recordings, *(product for product in before if product.wanted))
     first = next((product for product in above if product.state not in {"up to date", "custom"}), None)
     if first is None:
         return _compare(lab, "nwb_file", session.session, manifest, lambda: nwb_inputs(lab, session.session, releases))

@@ -19,12 +19,17 @@ _WORTH_SEEKING = 120  # frames; nearer ones are reached faster by decoding on
 
 
 def read_frames(
-    path: Path, indices: Sequence[int], *, probed: ProbedVideo | None = None, rate: Fraction | None = None
+    path: Path,
+    indices: Sequence[int],
+    *,
+    probed: ProbedVideo | None = None,
+    rate: Fraction | None = None,
+    frame_count: int | None = None,
 ) -> dict[int, np.ndarray]:
     """Return frames of the video at *path* by their index, as (height, width, 3) uint8 RGB, upright.
 
-    With *probed*, whose times say where each frame is, or with the *rate* of a video whose frames are known to come steadily, far
-    frames are sought; without, all before are decoded.
+    With *probed*, whose times say where each frame is, with the *rate* of a video whose frames are known to come steadily, or with the
+    *frame_count* that was found by decoding it, where it has as many packets, far frames are sought; else all before are decoded.
 
     Raises
     ------
@@ -39,6 +44,10 @@ def read_frames(
         found = _sought(path, wanted[: np.searchsorted(wanted, probed.frame_count)], _times_of(probed))
     elif rate is not None and wanted and wanted[-1] > _WORTH_SEEKING:
         found = _sought(path, wanted, _steady_times(path, rate), slack=0.25 / float(rate))
+    elif frame_count is not None and wanted and wanted[-1] > _WORTH_SEEKING:
+        times = _packet_times(path)
+        if len(times) == frame_count:
+            found = _sought(path, wanted[: np.searchsorted(wanted, frame_count)], times.__getitem__)
     missing = [index for index in wanted if index not in found]
     if missing:
         found |= _decoded(path, missing)
@@ -115,6 +124,16 @@ def _steady_times(path: Path, rate: Fraction) -> Callable[[int], float]:
         first = next(readable_frames(container, stream), None)
         start = 0.0 if first is None or first.pts is None else first.pts * float(stream.time_base or 1e-3)
     return lambda index: start + float(index / rate)
+
+
+def _packet_times(path: Path) -> list[float]:
+    """Return the presentation times (s) of all packets in order, read without decoding them."""
+    with open_video(path) as (container, stream):
+        tick = float(stream.time_base or 1e-3)
+        try:
+            return sorted(packet.pts * tick for packet in container.demux(stream) if packet.pts is not None)
+        except av.FFmpegError:
+            return []  # a damaged file: its frames are counted by decoding
 
 
 def _sought(

@@ -121,7 +121,8 @@ def test_neighbouring_assets_of_a_range_are_never_fused_into_one_run_by_a_backfi
     assert len(sizes) >= 3
     for key, size in sizes.items():
         for parent in graph.get(key).parent_keys:
-            assert sizes.get(parent) != size, (key, parent)
+            if graph.get(key).assets_def is not graph.get(parent).assets_def:  # else one step makes both, key by key
+                assert sizes.get(parent) != size, (key, parent)
 
 
 def test_no_job_makes_two_kinds_of_partitions() -> None:

@@ -120,7 +120,7 @@ def test_every_check_has_an_answer_for_every_partition(demo: Graph) -> None:
         answered = {info.partition_key for info in infos if str(info.latest_execution_status.value) == "SUCCEEDED"}
         known = {info.partition_key for info in infos}
         assert known == set(partitions.get(asset, SESSIONS)), check
-        if check.name != "body_parts_found":  # so short a training is unsure of some
+        if asset != "pose_table" or check.name == "frames_match":  # so short a training gives odd poses
             assert answered == known, check
 
 

@@ -225,7 +225,7 @@ def test_a_session_that_an_earlier_release_probed_is_read_without_a_crop() -> No
 
 def exported_poses(lab: Lab, session: SessionInfo) -> list[RecordingPoses]:
     """Return the poses of each recording as they go into the session's NWB file."""
-    return recordings_to_write(lab, session, chosen_poses(lab, session, None, None).files, "")
+    return recordings_to_write(lab, session, chosen_poses(lab, session, None, None), "")
 
 
 def test_an_nwb_file_says_what_the_network_saw_as_the_pose_table_has_it(analysed: Lab) -> None:

@@ -14,7 +14,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import documentation, export, filtering, inference, publishing, recordings, training
+from dlc_assets.assets import derived, documentation, export, inference, labeled_video, publishing, recordings, training
 from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
@@ -283,14 +283,15 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
         "model_evaluation": training.EvaluationConfig,
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
-        "filtered_pose_table": filtering.FilterConfig,
+        "review_poses": derived.DerivedConfig,
+        "labeled_video": labeled_video.LabeledVideoConfig,
         "nwb_file": export.NwbConfig,
         "dandi_asset": publishing.PublishConfig,
     }
     described = [(row[0], row[1]) for row in _rows(_sections(REFERENCE / "assets.md")["Settings of a run"])]
     assert described == [(asset, field) for asset, config in configs.items() for field in config.model_fields]
     configurable = {
-        definition.key.to_user_string()
+        definition.op.name
         for definition in defs.assets or ()
         if isinstance(definition, dg.AssetsDefinition)
         if getattr(definition.op.config_schema.config_type, "fields", None)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import dlc_assets
+from dlc_assets.derived.filtered_poses import filter_session
 from dlc_assets.lab.errors import DlcAssetsError, InputError, NotFoundError, SettingsError
 from dlc_assets.lab.files import sha256_file, write_json
 from dlc_assets.lab.lab import Lab
@@ -47,6 +48,7 @@ subject_defaults: {species: Mus musculus, sex: F, description: a mouse}
 subjects: {m01: {date_of_birth: 2026-02-01}, m02: {date_of_birth: 2026-02-02}, h01: {species: Homo sapiens, age: P30Y}}
 nwb: {keywords: [open field], experiment_description: Free exploration.}
 release: [{model: walker}]
+review: {auto: false}
 """
 
 
@@ -289,6 +291,32 @@ def test_videos_of_people_are_left_out_without_consent(lab: Lab) -> None:
     assert with_video.name == f"{key}_behavior+image.nwb"
     assert not path.exists()
     assert not any("left out" in problem for problem in manifest.problems)
+
+
+def test_filtered_poses_follow_into_the_file_once_they_are_made(lab: Lab) -> None:
+    version = add_version(lab)
+    analyse(lab, version)
+    manifest, _ = export(lab)
+    assert manifest.problems == []
+    path = lab.layout.settings_file
+    path.write_text(path.read_text().replace("review: {auto: false}\n", "filters: [{step: confidence, below: 0.99}]\n"))
+    lab = reopened(lab)
+    manifest, _ = export(lab, recompute=True)
+    (problem,) = manifest.problems
+    assert problem == f"filtered poses by {version} are left out: they are not made (`dlc-assets review` does)"
+    filter_session(lab, "walker", KEY, overrides={}, recompute=False, run_id="", log=print)
+    manifest, written_now = export(lab)
+    assert (written_now, manifest.problems, manifest.details["findings"]) == (True, [], [])
+    [file] = nwb_files(lab, manifest)
+    poses = read_provenance(file)["recordings"]["top"]["poses"]
+    assert [entry["pose_estimation"] for entry in poses] == ["PoseEstimation", "PoseEstimation_filtered"]
+    assert poses[1]["filters"] == "confidence below 0.99"
+    assert poses[1]["provenance"]["filters"][0]["below"] == 0.99
+    assert export(lab)[1] is False
+    path.write_text(path.read_text().replace("nwb: {keywords", "nwb: {filtered: false, keywords"))
+    manifest, written_now = export(reopened(lab))
+    assert written_now
+    assert len(read_provenance(nwb_files(lab, manifest)[0])["recordings"]["top"]["poses"]) == 1
 
 
 def test_a_session_s_file_of_the_rig_is_extended_and_the_export_follows_it(lab: Lab) -> None:

@@ -224,6 +224,16 @@ def test_a_far_frame_of_a_steady_video_is_the_same_sought_and_decoded(tmp_path: 
         np.testing.assert_array_equal(sought[frame], picture)
 
 
+def test_a_far_frame_of_an_uneven_video_is_sought_by_its_packets_or_decoded_where_they_are_not_its_frames(
+    real_data: Path,
+) -> None:
+    video = real_data / "odd-videos" / "pts_test_video.mkv"  # 299 frames, with gaps of 33 and 67 ms
+    (decoded,) = read_frames(video, [298]).values()
+    for frame_count in (299, 300):
+        (found,) = read_frames(video, [298], frame_count=frame_count).values()
+        np.testing.assert_array_equal(found, decoded)
+
+
 # --- sessions of a lab ------------------------------------------------------------------------------
 
 
