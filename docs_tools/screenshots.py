@@ -68,11 +68,21 @@ def shots(lab: Lab, url: str) -> Iterator[Shot]:
         f"{url}/assets/model_comparison?view=overview",
         act=lambda page: _show(page, "errors with their intervals"),
     )
-    reports = sorted(lab.layout.derived("quality_report").rglob("report.html"))
+    reports = [page for page in lab.layout.quality_files("report.html") if page.is_file()]
     if reports:
-        yield Shot("quality-report", reports[0].as_uri(), size=(1200, 1400))
+        yield Shot(
+            "quality-summary",
+            f"{url}/assets/quality_report?view=partitions&partition={task}",
+            act=lambda page: _show(page, "summary"),
+        )
+        yield Shot("quality-report", reports[0].as_uri(), size=(1100, 1200))
     else:
         say("no quality report in this lab: no picture of one")
+    overview = lab.layout.quality_overview
+    if overview.is_file():
+        yield Shot("quality-overview", overview.as_uri(), size=(1100, 700))
+    else:
+        say("no overview of the quality in this lab: no picture of it")
 
 
 def _first_pose_table(lab: Lab) -> tuple[str, str]:
