@@ -11,6 +11,7 @@ from dlc_assets import jobs
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.documentation import with_pages
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.labels import label_set
@@ -37,6 +38,7 @@ def build_defs(
                 trained_model,
                 model_evaluation,
                 model_comparison,
+                frames_to_label,
                 session_recordings,
                 pose_table,
                 review_poses,

@@ -445,6 +445,9 @@ class Nwb(StrictSettings):
 
     videos: Literal["link", "copy", "relative", "leave_out"] = "link"
     filtered: bool = Field(True, description="filtered poses beside the others, where the lab filters poses")
+    labeled_videos: bool = Field(
+        False, description="the labeled videos that are made of the poses, beside the recordings'"
+    )
     training_frames: bool = Field(
         False, description="the frames that people labeled for the model, of the session's own videos"
     )

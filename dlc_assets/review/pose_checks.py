@@ -253,8 +253,8 @@ def _others(seen: Seen, limit: float | None) -> str:
         reverse=True,
     )
     said = [f"{part} in {share:.0%}" for share, part in beyond[:_NAMED]]
-    more = [f"{len(beyond) - _NAMED} more"] if len(beyond) > _NAMED else []
-    return f" (so are {', '.join([*said, *more])})" if said else ""
+    more = f", and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else ""
+    return f" (so are {', '.join(said)}{more})" if said else ""
 
 
 def _not_done(name: str, error: Exception) -> Finding:

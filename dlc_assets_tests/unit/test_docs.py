@@ -14,7 +14,17 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import derived, documentation, export, inference, labeled_video, publishing, recordings, training
+from dlc_assets.assets import (
+    derived,
+    documentation,
+    export,
+    frames_to_label,
+    inference,
+    labeled_video,
+    publishing,
+    recordings,
+    training,
+)
 from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
@@ -281,6 +291,7 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
     configs: dict[str, type[Any]] = {
         "trained_model": training.TrainingConfig,
         "model_evaluation": training.EvaluationConfig,
+        "frames_to_label": frames_to_label.FramesToLabelConfig,
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
         "review_poses": derived.DerivedConfig,
