@@ -50,7 +50,7 @@ def shots(lab: Lab, url: str) -> Iterator[Shot]:
     """Yield the pictures that can be taken of *lab*, served at *url*."""
     model, session = _first_pose_table(lab)
     task = quote(pose_key(model, session), safe="")
-    yield Shot("lineage", f"{url}/asset-groups", part='[class*="svgContainer"]', size=(1600, 1300), act=_fold_sidebar)
+    yield Shot("lineage", f"{url}/asset-groups", part='[class*="svgContainer"]', size=(1600, 1900), act=_fold_sidebar)
     yield Shot("pose-table", f"{url}/assets/pose_table?view=overview")
     yield Shot("partitions", f"{url}/assets/pose_table?view=partitions&partition={task}")
     yield Shot(
