@@ -1,7 +1,10 @@
 # `make demo` on a fresh machine does all the set-up. PYTHON names the interpreter (3.11 or 3.12).
 PYTHON ?= python3
 LAB ?= demo-lab
+# Tests run in so many processes (1: in the one that is started); dlc_assets_tests/workers.py shares them out.
+WORKERS ?= 2
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest $(if $(filter-out 0 1,$(WORKERS)),--numprocesses $(WORKERS)) --durations 10
 
 .PHONY: setup demo dev check test lint bench clean
 
@@ -25,10 +28,10 @@ dev: setup
 
 # The quick part: under three minutes on two cores.
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -q -m "not slow"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -68,9 +68,12 @@ class BusyLab:
         return open_lab_folder(self.server.lab)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def busy_lab(demo_lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BusyLab]:
-    """A lab with `dlc-assets dev` on it; what was asked of it is still under way when the first test begins."""
+    """A lab with `dlc-assets dev` on it; what was asked of it is still under way when the first test begins.
+
+    Its tests are the last of this folder (`workers.order`): its daemon looks at it every few seconds for as long as it is there.
+    """
     place = tmp_path_factory.mktemp("busy")
     lab = place / "lab"
     shutil.copytree(demo_lab, lab, symlinks=True)
@@ -103,7 +106,7 @@ def _known(server: LabServer, sessions: tuple[str, ...]) -> bool:
     return set(sessions) <= set(keys["session_recordings"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_server() -> Iterator[str]:
     """The URL of a real PostgreSQL: the one at `DLC_ASSETS_POSTGRES_URL`, else one started here.
 
