@@ -43,7 +43,7 @@ choose_frames = _job(
 )
 # What a run of `review` makes, in this order.
 REVIEWED = tuple(spec.key.to_user_string() for spec in review_poses.specs)
-review = _job("review", "Filter and judge the poses of sessions.", review_poses)
+review = _job("review", "Filter, measure and judge the poses of sessions.", review_poses)
 label_videos = _job("label_videos", "Draw the poses of sessions onto their videos.", labeled_video)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlc_assets.derived.filter_figures import Span
+    from dlc_assets.derived.kinematics_figures import Shown
+    from dlc_assets.lab.regions import Region
     from dlc_assets.poses.schema import Track
 
 _MAX_ROWS = 50
@@ -217,6 +219,23 @@ def filter_trajectories(
     from dlc_assets.derived.filter_figures import trajectories_figure
 
     return picture(trajectories_figure(before, after, width, height), "trajectories", colors=_PALETTE)
+
+
+@_never_in_the_way
+def kinematics_picture(
+    shown: Sequence[Shown],
+    regions: Mapping[str, Region],
+    width: int,
+    height: int,
+    *,
+    px_per_cm: float | None,
+    title: str,
+) -> dg.MarkdownMetadataValue:
+    """Return the centroid's speed over time, its way with the regions, and the time spent, in a frame of *width* by *height* px."""
+    from dlc_assets.derived.kinematics_figures import kinematics_figure
+
+    figure = kinematics_figure(shown, regions, width, height, px_per_cm=px_per_cm, title=title)
+    return picture(figure, "speed, way and time spent", colors=_PALETTE)
 
 
 def _colors(count: int) -> list[Any]:

@@ -28,6 +28,7 @@ from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
 from dlc_assets.definitions import defs
+from dlc_assets.derived.kinematics_schema import RULES, base_columns
 from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.lab.session_metadata import SessionMetadata
 from dlc_assets.lab.settings import LabSettings
@@ -150,6 +151,14 @@ def test_the_pose_tables_page_lists_its_columns() -> None:
     ]
 
 
+def test_the_kinematics_tables_page_lists_its_columns() -> None:
+    first_table = (REFERENCE / "kinematics-table.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert _rows(first_table) == [
+        *([name, arrow, unit, "no", description] for name, arrow, unit, _, description in base_columns()),
+        *([r.template, r.arrow, r.unit, "yes" if r.lengths else "no", r.description] for r in RULES),
+    ]
+
+
 def test_every_table_of_element_deeplabcut_is_mapped_to_its_catalog_table() -> None:
     text = _sections(ROOT / "README.md")["Coming from Element DeepLabCut"]
     mapped = {
@@ -256,7 +265,7 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
         "frames_to_label": frames_to_label.FramesToLabelConfig,
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
-        "review_poses": derived.DerivedConfig,
+        "review_poses": derived.ReviewConfig,
         "labeled_video": labeled_video.LabeledVideoConfig,
         "nwb_file": export.NwbConfig,
         "dandi_asset": publishing.PublishConfig,
