@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import io
 import math
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.files import content_hash
-from dlc_assets.lab.keys import label_for_archive, session_key, split_session_key
+from dlc_assets.lab.keys import SESSION_KEY, label_for_archive, session_key
 from dlc_assets.lab.session_metadata import SessionMetadata
 from dlc_assets.lab.settings import composed
 
@@ -105,7 +106,8 @@ class SessionRow:
     @cached_property
     def fingerprint(self) -> str:
         """A short hash of all that it says."""
-        return content_hash([self.keys, dict(self.cells), self.error])[:16]
+        said = repr([self.keys, sorted(self.cells.items()), self.error])
+        return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
     def overridden_by(self, stated: SessionMetadata) -> list[str]:
         """Return the columns of which *stated*, the session's session.yaml, says something else itself."""
@@ -316,7 +318,7 @@ def _row(
     session = cells.pop(SESSION, "")
     keys: tuple[str, ...] = ()
     try:
-        keys = _keys(session, cells.get("subject"))
+        keys = _keys(session, values.get("subject"))
     except (ValueError, SettingsError) as error:
         problems.append(CellProblem(number, SESSION, str(error).removesuffix("."), session))
     return SessionRow(where, number, session, keys, cells, values, (*of_header, *problems))
@@ -326,21 +328,14 @@ def _keys(session: str, subject: str | None) -> tuple[str, ...]:
     """Return the keys that a row may be meant by, the likeliest first."""
     if not session:
         raise ValueError("expected the session's key, such as sub-m01_ses-20260501, or its name")
-    keys: list[str] = []
-    try:
-        of_key = split_session_key(session)[0]
-        keys.append(session)
-        if subject is not None and of_key not in {None, label_for_archive(subject, "subject")}:
+    is_key = SESSION_KEY.fullmatch(session)
+    if is_key and is_key[1]:
+        if subject is not None and is_key[1] != label_for_archive(subject, "subject"):
             raise ValueError(f'expected a session of the subject "{subject}", as the column subject says')
-    except SettingsError:
-        pass  # a name, not a key
-    try:
-        keys += [session_key(subject, session)] if subject is not None else []
-        keys.append(session_key(None, session))
-    except SettingsError:
-        if not keys:
-            raise
-    return tuple(dict.fromkeys(keys))
+        return (session,)
+    # What looks like a key without a subject may be a name as well: folders are called ses-1, too.
+    names = [None] if subject is None else [subject, None]
+    return tuple(dict.fromkeys([*([session] if is_key else []), *(session_key(name, session) for name in names)]))
 
 
 def _duplicates(rows: Iterable[SessionRow]) -> Iterable[CellProblem]:

@@ -231,6 +231,8 @@ def test_what_session_yaml_says_itself_puts_nothing_behind(lab: Lab) -> None:
 
 
 def test_a_wrong_row_stops_its_session_alone_and_is_told(lab: Lab) -> None:
+    looked(lab)  # from here on, the index and what was worked out with it are kept
+    assert {product.state for product in lab_state(lab).of("session_recordings")} == {"missing"}
     state(lab, f"session,start\n{FIRST},tomorrow\n{SECOND},2026-05-01T10:00\n")
     states = {p.key: p for p in lab_state(lab).of("session_recordings")}
     assert {key: product.state for key, product in states.items()} == {
@@ -240,6 +242,8 @@ def test_a_wrong_row_stops_its_session_alone_and_is_told(lab: Lab) -> None:
     }
     assert "row 2, column start: expected a day and a time" in states[FIRST].why
     assert any("sessions.csv: row 2, column start" in problem for problem in lab_state(lab).problems)
+    state(lab, f"session,start\n{SECOND},2026-05-01T10:00\n")
+    assert {product.state for product in lab_state(lab).of("session_recordings")} == {"missing"}
 
 
 def test_a_table_that_cannot_be_read_holds_everything_until_it_is_mended(lab: Lab) -> None:
@@ -309,7 +313,7 @@ def test_a_look_that_has_no_time_goes_on_with_the_table_the_next_time(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked(lab)
-    lines = "".join(f"sub-m02_ses-x{number},none\n" for number in range(1000))
+    lines = "".join(f"sub-m01_ses-x{number},none\n" for number in range(1000))
     state(lab, f"session,description\n{FIRST},first\n{lines}sub-m02_ses-1,last\n")
     clock = iter(range(100_000))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
