@@ -47,7 +47,8 @@ def _never_in_the_way(draw: Callable[P, dg.MarkdownMetadataValue]) -> Callable[P
 def picture(figure: Figure, alt: str, *, colors: int | None = None) -> dg.MarkdownMetadataValue:
     """Return *figure* as Markdown with the PNG inside: in full color, or in so many *colors*, which is enough for lines."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80, bbox_inches="tight")
+    # On white in any theme: what is drawn on it is dark.
+    figure.savefig(stream, format="png", dpi=80, bbox_inches="tight", facecolor="white")
     if colors is not None:
         stream = _in_few_colors(stream, colors)
     return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()})")
