@@ -1,4 +1,4 @@
-"""Tables of poses and labels in csv files as DeepLabCut and Lightning Pose write them: a header of three or four lines, then one line a frame."""
+"""Tables of poses and labels in csv files, as DeepLabCut and Lightning Pose write them: three or four header lines, then one a frame."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def csv_head(path: Path) -> CsvHead:
             else:
                 number += 1
     except csv.Error as error:
-        raise InputError(f"{path}, line {number + 1}: expected a csv table of poses, but it cannot be read: {error}") from None
+        raise InputError(
+            f"{path}, line {number + 1}: expected a csv table of poses, but it cannot be read: {error}"
+        ) from None
     header = len(lines)
     for level in ("bodyparts", "coords"):
         if level not in lines:
@@ -142,7 +144,7 @@ def csv_body(path: Path, head: CsvHead) -> CsvBody:
             header=None,
             names=list(range(width)),
             skiprows=head.header,
-            dtype={place: str for place in range(head.index)},
+            dtype=dict.fromkeys(range(head.index), str),
             keep_default_na=True,
             skip_blank_lines=False,
             index_col=False,
@@ -156,7 +158,9 @@ def csv_body(path: Path, head: CsvHead) -> CsvBody:
         for chunk in chunks:
             numbers = first_line + np.arange(len(chunk))
             first_line += len(chunk)
-            names = chunk.iloc[:, : head.index].fillna("").agg("/".join, axis=1) if head.index > 1 else chunk[0].fillna("")
+            names = (
+                chunk.iloc[:, : head.index].fillna("").agg("/".join, axis=1) if head.index > 1 else chunk[0].fillna("")
+            )
             values = np.empty((len(head.columns), len(chunk)), dtype=np.float32)
             for place in range(len(head.columns)):
                 column = chunk[head.index + place]
@@ -187,7 +191,9 @@ def csv_body(path: Path, head: CsvHead) -> CsvBody:
     short = _short_lines(path, set(suspects), width)
     if short:
         listed = [f"line {number} has {cells} of {width}" for number, cells in short[:_LISTED]]
-        problems.append(f"{len(short)} line(s) have fewer cells than the header: {'; '.join(listed)}{_more(len(short), listed)}")
+        problems.append(
+            f"{len(short)} line(s) have fewer cells than the header: {'; '.join(listed)}{_more(len(short), listed)}"
+        )
     if unnumbered:
         listed = [str(number) for number in unnumbered[:_LISTED]]
         problems.append(

@@ -104,15 +104,15 @@ def _fixed(group: Any, where: str) -> H5Table:
     blocks = [_axis(group, f"block{number}_items", where)[1] for number in range(int(group.attrs["nblocks"]))]
     datasets = []
     for number, of_block in enumerate(blocks):
-        values = group[f"block{number}_values"]
-        if values.dtype.kind not in "fiu" or values.ndim != 2 or "shape" in values.attrs:
-            empty = "shape" in values.attrs and 0 in np.ravel(values.attrs["shape"])
+        dataset = group[f"block{number}_values"]
+        if dataset.dtype.kind not in "fiu" or dataset.ndim != 2 or "shape" in dataset.attrs:
+            empty = "shape" in dataset.attrs and 0 in np.ravel(dataset.attrs["shape"])
             if not empty:
                 raise InputError(
                     f"{where}: expected numbers, got columns that pandas has pickled ({' / '.join(of_block[0])}). Pickles are not "
                     "read: open the table where you trust it and write it again with numbers alone."
                 )
-        datasets.append(values)
+        datasets.append(dataset)
     places = {column: (block, number) for block, of in enumerate(blocks) for number, column in enumerate(of)}
     rows = _length(group, "axis1")
 
@@ -185,7 +185,9 @@ def _chunks(rows: int, width: int) -> Iterator[tuple[int, int]]:
 def _attribute(node: Any, name: str, where: str) -> Any:
     """Return an attribute that PyTables keeps as a pickle."""
     if name not in node.attrs:
-        raise InputError(f"{where}: the attribute {name} is missing: this is not one of pandas' tables, or it is damaged.")
+        raise InputError(
+            f"{where}: the attribute {name} is missing: this is not one of pandas' tables, or it is damaged."
+        )
     stated = node.attrs[name]
     data = stated.tobytes() if isinstance(stated, np.ndarray) else stated
     if isinstance(data, str):

@@ -16,6 +16,7 @@ import numpy as np
 
 from dlc_assets.adoption.csv_tables import LEVELS, csv_body, csv_head, csv_span
 from dlc_assets.adoption.h5_tables import H5Table, h5_keys, h5_table
+from dlc_assets.adoption.result_problems import content_problems, gaps
 from dlc_assets.adoption.sleap_tables import is_sleap, sleap_head, sleap_values
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.poses.schema import Track
@@ -140,7 +141,16 @@ def result_header(path: Path) -> ResultHeader:
             if is_sleap(file):
                 head = sleap_head(file, path)
                 return ResultHeader(
-                    path, "sleap", "", head.individuals, head.bodyparts, head.frames, False, False, head.video, head.problems
+                    path,
+                    "sleap",
+                    "",
+                    head.individuals,
+                    head.bodyparts,
+                    head.frames,
+                    False,
+                    False,
+                    head.video,
+                    head.problems,
                 )
             table = _dlc_table(file, path)
             columns = _columns(path, table.levels, table.columns)
@@ -185,6 +195,22 @@ def read_result(path: Path) -> ResultTable:
     body = csv_body(path, head)
     columns.problems[:0] = [*head.problems, *body.problems]
     return _result(path, _csv_kind(columns.scorer), columns, _csv_index(body.index), body.values, body.lines)
+
+
+def images_of(path: Path) -> list[str] | None:
+    """Return the images that the rows of the table of labels at *path* are of, in its order; None of a table of results.
+
+    Raises
+    ------
+    InputError, NotFoundError
+        As `read_result`.
+    """
+    if _is_hdf5(path):
+        with _opened(path) as file:
+            index = None if is_sleap(file) else _dlc_table(file, path).index()
+    else:
+        index = _csv_index(csv_body(path, csv_head(path)).index)
+    return index if isinstance(index, list) else None
 
 
 @dataclass
@@ -242,7 +268,9 @@ def _dlc_table(file: Any, path: Path) -> H5Table:
         raise InputError(f"{path}: expected a table of poses of DeepLabCut or SLEAP, but this HDF5 file holds {held}.")
     known = [key for key in _KEYS if key in keys]
     if len(keys) > 1 and not known:
-        raise InputError(f"{path}: expected one table of poses, got {len(keys)}: {', '.join(keys)}. Keep one in the file.")
+        raise InputError(
+            f"{path}: expected one table of poses, got {len(keys)}: {', '.join(keys)}. Keep one in the file."
+        )
     try:
         return h5_table(file, (known or keys)[0], path)
     except (KeyError, IndexError, AttributeError, ValueError, OSError) as error:
@@ -270,15 +298,23 @@ def _columns(path: Path, levels: Sequence[str], columns: Sequence[tuple[str, ...
         zip(individuals, of_level["bodyparts"], of_level["coords"], strict=True)
     ):
         if not bodypart or not coord:
-            raise InputError(f"{path}: column {place + 1} of the values has no name ({bodypart or '?'}, {coord or '?'}).")
+            raise InputError(
+                f"{path}: column {place + 1} of the values has no name ({bodypart or '?'}, {coord or '?'})."
+            )
         if coord not in _COORDS:
             others.append(coord)
             continue
         of_track = places.setdefault((individual, bodypart), {})
         if coord in of_track:
             who = f"{individual}, {bodypart}" if individual else bodypart
-            hint = "" if "individuals" in named else ' If there are several animals, the header line "individuals" is missing.'
-            raise InputError(f"{path}: the column {who}, {coord} comes twice (columns {of_track[coord] + 1} and {place + 1}).{hint}")
+            hint = (
+                ""
+                if "individuals" in named
+                else ' If there are several animals, the header line "individuals" is missing.'
+            )
+            raise InputError(
+                f"{path}: the column {who}, {coord} comes twice (columns {of_track[coord] + 1} and {place + 1}).{hint}"
+            )
         of_track[coord] = place
     if others:
         problems.append(f"columns of other coordinates were not taken: {', '.join(dict.fromkeys(others))}")
@@ -292,7 +328,11 @@ def _columns(path: Path, levels: Sequence[str], columns: Sequence[tuple[str, ...
         raise InputError(f"{path}: the table has no columns of poses.")
     without = [bodypart for (_, bodypart), of_track in made.items() if of_track[2] < 0]
     if without:
-        which = "the table has no likelihood" if len(without) == len(made) else f"no likelihood of {', '.join(dict.fromkeys(without))}"
+        which = (
+            "the table has no likelihood"
+            if len(without) == len(made)
+            else f"no likelihood of {', '.join(dict.fromkeys(without))}"
+        )
         problems.append(f"{which}: it is empty in the poses, and a p-cutoff has nothing to go by")
     if "individuals" in named and "" in {individual for individual, _ in made} and len({i for i, _ in made}) > 1:
         raise InputError(f"{path}: an individual has no name, though others have one.")
@@ -308,7 +348,9 @@ def _scorer(path: Path, stated: Sequence[str], problems: list[str]) -> str:
             raise InputError(
                 f"{path}: expected the poses of one network, got {len(names)} scorers: {listed}. Split the table by scorer."
             )
-        problems.append(f'the scorer is numbered through, as pandas does with equal names: "{names[0]}" to "{names[-1]}" are read as one')
+        problems.append(
+            f'the scorer is numbered through, as pandas does with equal names: "{names[0]}" to "{names[-1]}" are read as one'
+        )
     if names and not names[0]:
         problems.append("the scorer is empty: the table does not say which network it is of")
     return names[0] if names else ""
@@ -348,7 +390,12 @@ def _csv_index(index: list[str]) -> np.ndarray | list[str]:
 
 
 def _result(
-    path: Path, kind: Kind, columns: _Columns, index: np.ndarray | list[str], values: np.ndarray, lines: np.ndarray | None
+    path: Path,
+    kind: Kind,
+    columns: _Columns,
+    index: np.ndarray | list[str],
+    values: np.ndarray,
+    lines: np.ndarray | None,
 ) -> ResultTable:
     word, where = ("row", np.arange(1, len(index) + 1)) if lines is None else ("line", lines)
 
@@ -380,14 +427,23 @@ def _result(
         where = where[order]
         images = None if images is None else [images[place] for place in order]
     if images is None:
-        problems += _gaps(frames)
+        problems += gaps(frames)
     tracks = []
     for (individual, bodypart), (x, y, likelihood) in columns.places.items():
         score = np.full(len(frames), np.nan, dtype=np.float32) if likelihood < 0 else values[likelihood]
         tracks.append(Track(individual, bodypart, values[x], values[y], score))
-    problems += _content_problems(tracks, frames, row)
+    problems += content_problems(tracks, frames, row)
     return ResultTable(
-        path, kind, columns.scorer, list(columns.individuals), list(columns.bodyparts), frames, tracks, is_filtered(path), images, problems
+        path,
+        kind,
+        columns.scorer,
+        list(columns.individuals),
+        list(columns.bodyparts),
+        frames,
+        tracks,
+        is_filtered(path),
+        images,
+        problems,
     )
 
 
@@ -403,9 +459,18 @@ def _sleap(path: Path, file: Any) -> ResultTable:
     problems = [*head.problems, *_of_name(path)]
     if all(np.isnan(track.likelihood).all() for track in tracks):
         problems.append("the file has no point scores: the likelihood is empty, and a p-cutoff has nothing to go by")
-    problems += _content_problems(tracks, frames, lambda number: f"row {number + 1}")
+    problems += content_problems(tracks, frames, lambda number: f"row {number + 1}")
     return ResultTable(
-        path, "sleap", "", list(head.individuals), list(head.bodyparts), frames, tracks, is_filtered(path), None, problems
+        path,
+        "sleap",
+        "",
+        list(head.individuals),
+        list(head.bodyparts),
+        frames,
+        tracks,
+        is_filtered(path),
+        None,
+        problems,
     )
 
 
@@ -432,7 +497,9 @@ def _frames_of_images(
     backslashes = sum("\\" in name for name in stated)
     if backslashes:
         first = next(place for place, name in enumerate(stated) if "\\" in name)
-        problems.append(f"{backslashes} image(s) have paths with backslashes, as Windows writes them, from {row(first)} on: read as /")
+        problems.append(
+            f"{backslashes} image(s) have paths with backslashes, as Windows writes them, from {row(first)} on: read as /"
+        )
     numbered = [_IMAGE.fullmatch(name.rsplit("/", 1)[-1]) for name in images]
     folders = {name.rsplit("/", 1)[0] if "/" in name else "" for name in images}
     if len(folders) > 1:
@@ -443,63 +510,3 @@ def _frames_of_images(
         problems.append(f"{row(at)}: the image {images[at]} does not say which frame it is; rows are numbered from 0")
         return np.arange(len(images), dtype=np.int64)
     return np.array([int(found[1]) for found in numbered if found is not None], dtype=np.int64)
-
-
-def _gaps(frames: np.ndarray) -> list[str]:
-    if not len(frames):
-        return ["the table has no rows"]
-    problems = []
-    if frames[0] != 0:
-        problems.append(f"the frames begin at {frames[0]}, not at 0: frames are taken as the index says")
-    steps = np.diff(frames)
-    missing = int((steps - 1).sum())
-    if missing:
-        at = np.flatnonzero(steps > 1)
-        listed = [
-            f"{frames[place] + 1}" if steps[place] == 2 else f"{frames[place] + 1}-{frames[place + 1] - 1}" for place in at[:_LISTED]
-        ]
-        problems.append(
-            f"{missing} frame(s) have no row: {', '.join(listed)}{' and more' if len(at) > _LISTED else ''}; they have no poses"
-        )
-    return problems
-
-
-def _content_problems(tracks: Sequence[Track], frames: np.ndarray, row: Callable[[int], str]) -> list[str]:
-    problems: list[str] = []
-    outside: list[tuple[int, str, float]] = []
-    zeros: list[tuple[int, str]] = []
-    infinite: list[tuple[int, str]] = []
-    never: list[str] = []
-    counts = [0, 0, 0]
-    for track in tracks:
-        who = f"{track.individual}, {track.bodypart}" if track.individual else track.bodypart
-        wrong = np.flatnonzero((track.likelihood < 0) | (track.likelihood > 1))
-        counts[0] += len(wrong)
-        outside += [(int(place), who, float(track.likelihood[place])) for place in wrong[:1]]
-        at_zero = np.flatnonzero((track.x == 0) & (track.y == 0) & ~(track.likelihood > 0))
-        counts[1] += len(at_zero)
-        zeros += [(int(place), who) for place in at_zero[:1]]
-        endless = np.flatnonzero(np.isinf(track.x) | np.isinf(track.y) | np.isinf(track.likelihood))
-        counts[2] += len(endless)
-        infinite += [(int(place), who) for place in endless[:1]]
-        if len(frames) and np.isnan(track.x).all():
-            never.append(who)
-    if outside:
-        place, who, value = min(outside)
-        problems.append(
-            f"{counts[0]} likelihood(s) lie outside 0 to 1, first in {row(place)} (frame {frames[place]}, {who}): {value:g}; they are kept, "
-            "and mean nothing to a p-cutoff"
-        )
-    if zeros:
-        place, who = min(zeros)
-        problems.append(
-            f"{counts[1]} point(s) are x = 0, y = 0 without any likelihood, first in {row(place)} (frame {frames[place]}, {who}): another "
-            "program may have written these where nothing was found; they are kept"
-        )
-    if infinite:
-        place, who = min(infinite)
-        problems.append(f"{counts[2]} point(s) are infinite, first in {row(place)} (frame {frames[place]}, {who}); they are kept")
-    if never:
-        listed = ", ".join(never[:_LISTED]) + (f" and {len(never) - _LISTED} more" if len(never) > _LISTED else "")
-        problems.append(f"{len(never)} of {len(tracks)} tracks have no pose at all: {listed}")
-    return problems

@@ -59,8 +59,17 @@ def sleap_head(file: Any, path: Path) -> SleapHead:
     elif len(names) != size["track"] or len(set(names)) != len(names) or "" in names:
         stated = f"{len(names)} track names" if names else "no track names"
         names = tuple(f"track{number}" for number in range(size["track"]))
-        problems.append(f"{stated} for {size['track']} tracks: they are called {names[0]} to {names[-1]} in their order")
-    return SleapHead(names, bodyparts, size["frame"], dims, _text(file["video_path"][()]) if "video_path" in file else "", tuple(problems))
+        problems.append(
+            f"{stated} for {size['track']} tracks: they are called {names[0]} to {names[-1]} in their order"
+        )
+    return SleapHead(
+        names,
+        bodyparts,
+        size["frame"],
+        dims,
+        _text(file["video_path"][()]) if "video_path" in file else "",
+        tuple(problems),
+    )
 
 
 def sleap_values(file: Any, head: SleapHead) -> np.ndarray:
@@ -79,7 +88,9 @@ def _dims(tracks: Any, shape: tuple[int, ...], nodes: int, path: Path) -> tuple[
     stated = _stated_dims(tracks)
     if stated is not None:
         if sorted(stated) != sorted(_SLEAP):
-            raise InputError(f"{path}: expected the axes {', '.join(_SLEAP)} of tracks in some order, got {', '.join(stated)}.")
+            raise InputError(
+                f"{path}: expected the axes {', '.join(_SLEAP)} of tracks in some order, got {', '.join(stated)}."
+            )
         return stated
     if len(shape) == 4 and shape[1] == 2 and shape[2] == nodes:
         return _SLEAP

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # What `_described` says. Tables that do not say the last of it may have begun where the animal of another recording was: they are behind.
 _DYNAMIC = re.compile(r"threshold (\S+), margin (\d+) px(?:, each recording by itself)?")
 
+_OF_ANY_POSES = frozenset({"model", "recordings"})  # the inputs that poses have however they were made
+
 
 class Estimators:
     """The networks of one process: each is loaded once and serves every session of the run.
@@ -141,6 +143,23 @@ def pose_inputs(lab: Lab, model: str, session: SessionInfo, releases: Releases |
         **crop_hashes(lab, session, recordings),
         **_described(lab.settings.inference.dynamic_cropping),
     }
+
+
+def imported_from(manifest: Manifest) -> dict[str, Any] | None:
+    """Return, by recording, the result files that the pose table of *manifest* was imported from; None where it was estimated here."""
+    return manifest.details.get("imported")
+
+
+def inputs_like(manifest: Manifest | None, inputs: dict[str, str]) -> dict[str, str]:
+    """Return what the pose table of *manifest* should be made from now, where an estimation would be made from *inputs*.
+
+    How networks are to see videos here (crops, dynamic cropping) says nothing of results that were imported: those stay as they are
+    until the model or the videos change.
+    """
+    if manifest is None or imported_from(manifest) is None or inputs["model"] != manifest.inputs["model"]:
+        return inputs
+    how_made = {name: hashed for name, hashed in manifest.inputs.items() if name not in _OF_ANY_POSES}
+    return {**{name: hashed for name, hashed in inputs.items() if name in _OF_ANY_POSES}, **how_made}
 
 
 def _described(dynamic: DynamicCropping | None) -> dict[str, str]:
