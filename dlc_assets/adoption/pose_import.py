@@ -194,6 +194,7 @@ def _import_recording(
     names = [(track.individual, track.bodypart) for track in table.tracks]
     origin = f"imported from {source['file']}, sha256 {source['sha256']}, scorer {table.scorer or 'not stated'}"
     how = {
+        "origin": origin,
         "program": _PROGRAMS[table.kind],
         "filtered": table.filtered,
         "crop": CROP_UNKNOWN if crop is None else crop.source,
@@ -366,8 +367,8 @@ def _fit(table: ResultTable, recording: RecordingInfo, crop: CropFact | None) ->
     if crop is not None and crop.x is not None and crop.y is not None:
         if crop.x[1] > width or crop.y[1] > height:
             problems.append(
-                f"the crop x {crop.x[0]}-{crop.x[1]}, y {crop.y[0]}-{crop.y[1]} ({crop.source}) does not lie in the video, which is {width} "
-                f"x {height} px: the results may be of a video of another size"
+                f"the crop x {crop.x[0]}-{crop.x[1]}, y {crop.y[0]}-{crop.y[1]} ({crop.source}) does not lie in the video of "
+                f"{width} x {height} px: the results may be of a video of another size"
             )
         width, height, what = crop.x[1] - crop.x[0], crop.y[1] - crop.y[0], "the crop"
     count, worst = 0, (0.0, 0, "")

@@ -255,8 +255,9 @@ def estimate_session(
         folder = lab.layout.pose_folder(model, version.version, session_key)
         existing = read_manifest(folder)
         work = lab.layout.pose_work(version.model, version.version, session_key)
-        if existing is not None and not recompute and existing.input_hash == manifest.input_hash:
-            log(f"{session_key}: its poses by {version} are up to date")
+        if existing is not None and not recompute and _is_made_from(existing, manifest):
+            imported = "" if imported_from(existing) is None else " (imported; --recompute estimates them here)"
+            log(f"{session_key}: its poses by {version} are up to date{imported}")
             shutil.rmtree(work, ignore_errors=True)  # of an analysis that was killed once its table was in place
             return existing, False
         snapshot = overrides.get("snapshot")
@@ -303,6 +304,11 @@ def estimate_session(
             if path.stem not in {row["recording"] for row in rows}:
                 path.unlink()  # of a recording that is no longer this model's
         return manifest, True
+
+
+def _is_made_from(existing: Manifest, manifest: Manifest) -> bool:
+    """Say whether *existing* is made from what the new *manifest* states."""
+    return existing.inputs == inputs_like(existing, manifest.inputs) and existing.overrides == manifest.overrides
 
 
 def _version(lab: Lab, model: str, session: SessionInfo, overrides: Mapping[str, Any]) -> ModelVersion:
