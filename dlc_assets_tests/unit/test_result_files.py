@@ -20,7 +20,11 @@ SCORER = "DLC_resnet50_walkNov1shuffle1_1000"
 
 
 def table(
-    rows: int = 5, *, parts: tuple[str, ...] = ("snout", "tail"), individuals: tuple[str, ...] = (), likelihood: bool = True
+    rows: int = 5,
+    *,
+    parts: tuple[str, ...] = ("snout", "tail"),
+    individuals: tuple[str, ...] = (),
+    likelihood: bool = True,
 ) -> pd.DataFrame:
     """Return a table as DeepLabCut writes it, no two values the same."""
     coords = ("x", "y", "likelihood") if likelihood else ("x", "y")
@@ -154,7 +158,7 @@ def test_a_missing_header_line_is_named(tmp_path: Path, level: str) -> None:
 def test_a_table_of_several_animals_without_their_header_line_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", table(individuals=("a", "b")))
     path.write_text("\n".join(line for line in lines_of(path) if not line.startswith("individuals")) + "\n")
-    with pytest.raises(InputError, match='snout, x comes twice.*the header line "individuals" is missing'):
+    with pytest.raises(InputError, match=r'snout, x comes twice.*the header line "individuals" is missing'):
         read_result(path)
 
 
@@ -190,7 +194,9 @@ def test_likelihoods_outside_0_to_1_are_kept_and_said_with_their_line(tmp_path: 
     df.loc[4, (SCORER, "snout", "likelihood")] = -1
     path = written(tmp_path / "a.csv", df)
     assert_equal(path, df)
-    assert problem(path, "outside").startswith("2 likelihood(s) lie outside 0 to 1, first in line 6 (frame 2, tail): 1.25;")
+    assert problem(path, "outside").startswith(
+        "2 likelihood(s) lie outside 0 to 1, first in line 6 (frame 2, tail): 1.25;"
+    )
     assert "first in row 3 (frame 2, tail)" in problem(written(tmp_path / "a.h5", df), "outside")
 
 
@@ -210,7 +216,7 @@ def test_cells_and_lines_that_are_not_whole_are_said_with_their_line(tmp_path: P
         "1 line(s) have no frame number and were left out: line 9",
     ]
     path.write_text("\n".join([*lines, "5,1,2,3,4,5,6,7"]) + "\n")
-    with pytest.raises(InputError, match="expected 7 cells a line.*line 9"):
+    with pytest.raises(InputError, match=r"expected 7 cells a line.*line 9"):
         read_result(path)
 
 
@@ -288,6 +294,7 @@ class Creates:
         return (Path.touch, (self.path,))
 
 
+@pytest.mark.filterwarnings("ignore::pandas.errors.PerformanceWarning")
 def test_a_column_of_pickles_is_refused_and_nothing_is_loaded(tmp_path: Path) -> None:
     made = tmp_path / "made"
     df = table()
