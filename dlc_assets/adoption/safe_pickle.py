@@ -3,6 +3,10 @@
 A pickle is a program: loading one with Python's own reader calls whatever it names. Here its instructions are carried out by a small
 machine that knows plain values, containers and numpy's arrays and has no way to import, call or look up anything. What is neither is
 refused before it matters, whichever instruction it hides behind (reduce, copyreg, build, persistent ids, extension codes, buffers).
+
+A few words of DeepLabCut's own pickles stand for plain data and are read as that: DeepLabCut 3 keeps its configuration with choices
+(enumerations) and paths in it, which become texts; DeepLabCut 2 with dictionaries that have attributes and numbers that remember how they
+were written, which become dictionaries and numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import math
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -41,8 +45,33 @@ _ENCODE = "_codecs encode"  # how old protocols hold bytes
 _YAML_FLOAT = (
     "ruamel.yaml.scalarfloat ScalarFloat"  # a number of config.yaml, as DeepLabCut reads it: kept as the number
 )
+_DICTIONARIES = {"easydict EasyDict", "collections OrderedDict"}
+_PATHS: dict[str, type[PurePosixPath | PureWindowsPath]] = {
+    **{
+        f"{module} {kind}": PurePosixPath
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("PosixPath", "PurePosixPath")
+    },
+    **{
+        f"{module} {kind}": PureWindowsPath
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("WindowsPath", "PureWindowsPath")
+    },
+}
+_CHOICES = "deeplabcut."  # modules of its enumerations: a choice is written as the class and the choice's value
 _BUILTINS = {"set", "frozenset", "bytes", "bytearray", "complex", "slice", "range"}
-_KNOWN = {_ARRAY, _FROM_BUFFER, _SCALAR, _NDARRAY, _DTYPE, _ENCODE, _YAML_FLOAT, *(f"builtins {n}" for n in _BUILTINS)}
+_KNOWN = {
+    _ARRAY,
+    _FROM_BUFFER,
+    _SCALAR,
+    _NDARRAY,
+    _DTYPE,
+    _ENCODE,
+    _YAML_FLOAT,
+    *_DICTIONARIES,
+    *_PATHS,
+    *(f"builtins {n}" for n in _BUILTINS),
+}
 _KINDS = "biufcSU"  # of numbers and texts: an array of these is its bytes
 
 
@@ -70,7 +99,7 @@ def load_pickle(path: Path) -> Any:
     """Return the data in the pickle at *path*: built-in values and containers, and numpy arrays, types and scalars of them.
 
     Nothing that the file names is imported or called. Pickles of protocol 0 to 5 are read, those of Python 2 too (their byte strings
-    as text, Latin-1). Numbers that came from a YAML file with comments become plain ones.
+    as text, Latin-1). The choices and paths of DeepLabCut's configurations become texts, its special dictionaries and numbers plain ones.
 
     Raises
     ------
@@ -112,6 +141,9 @@ class _Machine:
     def __init__(self) -> None:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._with_attributes: dict[
+            int, dict[Any, Any]
+        ] = {}  # by identity: dictionaries whose attributes repeat their items
 
     def result(self) -> Any:
         if len(self._stack) != 1:
@@ -227,16 +259,29 @@ class _Machine:
         arguments, name = _expect(self._pop(), tuple), self._pop()
         if not isinstance(name, _Name):
             raise _Refused(f"it calls a value ({type(name).__name__})")
-        self._stack.append(_made(name.name, arguments))
+        self._stack.append(
+            self._dictionary() if name.name in _DICTIONARIES and not arguments else _made(name.name, arguments)
+        )
+
+    def _dictionary(self) -> dict[Any, Any]:
+        made: dict[Any, Any] = {}
+        self._with_attributes[id(made)] = made
+        return made
 
     def _new(self, _: Any) -> None:
         arguments, name = _expect(self._pop(), tuple), self._pop()
+        if isinstance(name, _Name) and name.name in _DICTIONARIES and not arguments:
+            self._stack.append(self._dictionary())
+            return
         if name != _Name(_YAML_FLOAT) or len(arguments) != 1 or type(arguments[0]) is not float:
             raise _Refused("it makes an object of a class")
         self._stack.append(_Unfilled("number", arguments[0]))
 
     def _build(self, _: Any) -> None:
         state, unfilled = self._pop(), self._pop()
+        if id(unfilled) in self._with_attributes:
+            self._stack.append(unfilled)
+            return
         if not isinstance(unfilled, _Unfilled):
             raise _Refused(f"it sets the state of a value ({type(unfilled).__name__})")
         value = unfilled.value  # of a number: how it was written in the YAML file does not matter
@@ -274,7 +319,7 @@ def _named(module: Any, name: Any) -> _Name:
     if not isinstance(module, str) or not isinstance(name, str):
         raise _Refused("it names something by what is no text")
     meant = f"{module} {name}".replace("numpy._core.", "numpy.core.", 1).replace("__builtin__ ", "builtins ", 1)
-    if meant not in _KNOWN:
+    if meant not in _KNOWN and not module.startswith(_CHOICES):
         raise _Refused(f"it names {module}.{name}"[:200])
     return _Name(meant)
 
@@ -294,6 +339,10 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
         return _filled(_finished_dtype(dtype), _bytes(data), shape, order)
     if name == _ENCODE and types == (str, str) and arguments[1] in {"latin1", "latin-1"}:
         return arguments[0].encode("latin-1")
+    if name in _PATHS and set(types) <= {str}:
+        return str(_PATHS[name](*arguments))
+    if name.startswith(_CHOICES) and types in {(str,), (int,)}:
+        return arguments[0]
     if name == "builtins set" and types in {(), (list,)}:
         return set(map(_key, *arguments)) if arguments else set()
     if name == "builtins frozenset" and types in {(), (list,)}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def test_the_pickles_of_python_2_are_read() -> None:
     assert _same(parse_pickle(pickled, "here"), {"data": np.array([1, 255])})
 
 
+def test_words_of_deeplabcuts_configurations_become_plain_data() -> None:
+    choice = b"cdeeplabcut.pose_estimation_pytorch.config.enums\nNetType\n(Vresnet_50\ntR"
+    assert parse_pickle(choice + b".", "here") == "resnet_50"
+    assert parse_pickle(pickle.dumps({"project_path": Path("/lab/walk")}), "here") == {"project_path": "/lab/walk"}
+    windows = rb"cpathlib\nWindowsPath\n(VC:\u005c\nVlab\ntR.".replace(rb"\n", b"\n")
+    assert parse_pickle(windows, "here") == r"C:\lab"
+    attributes = b"\x80\x02ceasydict\nEasyDict\n)\x81}(U\x01aK\x01ubU\x01aK\x02s."
+    assert parse_pickle(attributes, "here") == {"a": 2}
+    ordered = OrderedDict(a=1, b=OrderedDict(c=2))
+    assert type(parse_pickle(pickle.dumps(ordered), "here")["b"]) is dict
+    assert parse_pickle(pickle.dumps(ordered), "here") == ordered
+
+
 class Creates:
     """Creates a file when it is loaded."""
 
@@ -94,6 +108,10 @@ def _hostile(tmp_path: Path, protocol: int) -> dict[str, bytes]:
         "numpy's reduce with another class": f"cnumpy.core.multiarray\n_reconstruct\n(cos\nmkdir\n(I0\ntVb\ntR{mkdir}.".encode(),
         "numpy's loader": f"cnumpy\nload\n(V{made}\ntR.".encode(),
         "numpy's test runner": b"cnumpy.testing._private.utils\nrunstring\n(Vimport os\n}tR.",
+        "a choice that is a call": f"cdeeplabcut.utils\nauxfun\n(cos\nmkdir\ntR{mkdir}.".encode(),
+        "a choice that is called twice": f"cdeeplabcut.utils\nauxfun\n(Va\ntR(V{made}\ntR.".encode(),
+        "a choice that is not made": b"cdeeplabcut.utils\nauxfun\n.",
+        "a choice with a state": b"cdeeplabcut.utils\nauxfun\n(Va\ntR}b.",
         "inst": f"(V{made}\nios\nmkdir\n.".encode(),
         "obj": f"(cos\nmkdir\nV{made}\no.".encode(),
         "the copyreg constructor": f"ccopyreg\n_reconstructor\n(cos\nmkdir\nc__builtin__\nobject\nNtR{mkdir}.".encode(),
