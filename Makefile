@@ -3,7 +3,7 @@ PYTHON ?= python3
 LAB ?= demo-lab
 BIN := .venv/bin
 
-.PHONY: setup demo dev check test lint bench clean
+.PHONY: setup demo dev check test lint docs reference bench clean
 
 setup: .venv/.ready
 
@@ -35,12 +35,20 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as pages in site/; a link or heading that is not there is an error. Nothing is fetched from elsewhere.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The tables of the reference that the code itself can say; a test fails while they are not what the code says.
+reference: setup
+	$(BIN)/python -m docs_tools.reference
+
 # Each prints one JSON object; one that misses a target does not keep the others from running, but fails the whole.
-BENCHMARKS := poses nwb inference parity memory sessions resume openfield discovery chaos ui
+BENCHMARKS := poses nwb inference parity memory labeled_video sessions resume openfield discovery chaos ui
 bench: setup
 	@failed=; for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$name --json || failed="$$failed $$name"; \
 	done; test -z "$$failed" || { echo "missed:$$failed"; exit 1; }
 
 clean:
-	rm -rf .venv demo-lab build dist *.egg-info
+	rm -rf .venv demo-lab build dist site *.egg-info

@@ -30,6 +30,7 @@ _FIRST = date(2026, 5, 1)
 _ZONE = timezone(timedelta(hours=2))
 _SUBJECTS = ("m01", "m02")
 _BATCH = "inference: {batch_size: 8}\n"  # chosen by speed, it would differ from run to run, and the poses in their last digits
+_STAGES = "review: {auto: false}\n"  # recordings, poses, NWB files
 # The demo's settings, and these labs': a broken video is taken as it is at once, and what dies again and again is tried again soon.
 _AUTO = "analyze: {auto: true, settle_seconds: 1}"
 _PATIENT = "analyze: {auto: true, settle_seconds: 0, retries: {times: 50, pause_seconds: 0.1}}"
@@ -68,7 +69,7 @@ def copy_lab(trained: Path, folder: Path) -> Path:
     settings = folder / "lab.yaml"
     text = settings.read_text(encoding="utf-8")
     assert _AUTO in text
-    write_text(settings, text.replace(_AUTO, _PATIENT) + _BATCH)
+    write_text(settings, text.replace(_AUTO, _PATIENT) + _BATCH + _STAGES)
     return folder
 
 

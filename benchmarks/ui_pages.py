@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from dlc_assets.lab.keys import pose_key
 
 CHROMIUM = Path("/usr/bin/chromium")
-_QUIET = [
+QUIET = [
     "--no-sandbox",
     "--disable-gpu",
     "--no-first-run",
@@ -58,7 +58,7 @@ def open_pages(
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=_QUIET)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
         try:
             opened = {}
             for name, place in _places(model, session).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,16 @@ from dlc_assets.derived.filtered_poses import (
     filtered_pose_files,
     is_filtered_as_stated,
 )
+from dlc_assets.derived.kinematics_reading import (
+    Found,
+    behind_lab,
+    cohort_kinematics,
+    find_kinematics,
+    kinematics_files,
+    read_kinematics,
+    refuse_mixtures,
+)
+from dlc_assets.derived.session_labels import with_labels
 from dlc_assets.inference.frozen_poses import cohort_files
 from dlc_assets.inference.pose_comparison import compare_poses, versions_to_compare
 from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_files
@@ -37,6 +48,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Names = str | Sequence[str] | None
+_LISTED = 10
 
 
 def open_lab(path: str | os.PathLike[str] | None = None) -> OpenLab:
@@ -255,6 +267,102 @@ class OpenLab:
             allow_mixed_versions=allow_mixed_versions,
         )
 
+    def kinematics(
+        self,
+        sessions: Names = None,
+        model: Names = None,
+        columns: Names = None,
+        recording: Names = None,
+        individuals: Names = None,
+        cohort: str | None = None,
+        where: str | None = None,
+        allow_mixed_versions: bool = False,
+    ) -> pd.DataFrame:
+        """Return what was measured of the poses of many sessions: one row a frame and individual.
+
+        Columns are session, subject, day, sex, strain, genotype, the lab's tags as ``tag_<name>`` (a session's in the place of its
+        subject's), model, recording, frame, time, individual, then the measures; ``version`` where a model has several. Names are
+        categorical, what is unknown is NaN (missing in columns of yes and no).
+
+        Parameters
+        ----------
+        sessions
+            Session keys; None takes every session.
+        model, recording, individuals, allow_mixed_versions
+            As of `poses`.
+        columns
+            Measures, such as ``snout_speed_cm_s``; only these are read. None takes all.
+        cohort
+            A frozen cohort: kinematics count only if they were made from the very poses that it was frozen with.
+        where
+            A condition in SQL on the measures, such as ``snout_distance_to_center_px < 50``: other rows are not read.
+
+        Raises
+        ------
+        DlcAssetsError
+            A model comes in several versions, or kinematics were made in different ways.
+        NotFoundError
+            There is no such session, model, cohort, recording, individual or measure; nothing was measured; or the cohort's are not there.
+
+        Warns
+        -----
+        UserWarning
+            With their names: sessions that are left out, that lack a measure, or whose kinematics are behind the lab's files.
+        """
+        wanted, chosen = set(_names(recording)), _names(sessions)
+        if cohort is not None:
+            frozen = find_cohort(self.lab.layout, cohort)
+            of_cohort = cohort_files(self.lab, frozen, chosen, _names(model), _names(recording))
+            manifests = cohort_kinematics(self.lab, frozen, of_cohort)
+            meant = {(file.session, file.model, file.recording) for file in of_cohort}
+        else:
+            manifests, meant = self._measured(chosen, _names(model)), None
+        refuse_mixtures(manifests)
+        files = [
+            file
+            for manifest in manifests
+            for file in kinematics_files(self.lab, manifest)
+            if (not wanted or file.recording in wanted)
+            and (meant is None or (file.session, file.model, file.recording) in meant)
+        ]
+        if not files:
+            raise NotFoundError(f"there are no kinematics of the recordings {', '.join(sorted(wanted))}.")
+        selection = PoseSelection(files, allow_mixed_versions=allow_mixed_versions or cohort is not None)
+        read = read_kinematics(
+            selection.files,
+            columns=None if columns is None else _names(columns),
+            individuals=_names(individuals) or None,
+            where=where,
+        )
+        for name, without in read.lacking.items() if columns is not None else ():
+            _warn(f"{name} is not measured in {_some(without)}: it is NaN there.")
+        return with_labels(self.lab, read.table)
+
+    def _measured(self, sessions: list[str], models: list[str]) -> list[Manifest]:
+        """Return the kinematics of *sessions* (empty: all) by *models*; a warning names those that are left out or behind."""
+        self._check_models(models)
+        keys = [self._known_session(key) for key in sessions] or recorded_sessions(self.lab)
+        of_session = {key: self._manifests(key, models) for key in keys}
+        poses = [manifest for of in of_session.values() for manifest in of]
+        found: Found = find_kinematics(self.lab, poses)
+        absent = [f"{key} (no poses by the version that is meant)" for key, of in of_session.items() if not of]
+        absent += [f"{named} ({why})" for named, why in found.absent.items()]
+        if not found.manifests:
+            raise NotFoundError(
+                f"there are no kinematics of {_some(keys) or 'this lab'}: {_some(absent) or 'it has no sessions'}. `dlc-assets review` "
+                "makes them of what was analysed."
+            )
+        if absent:
+            _warn(
+                f"{len(absent)} of {len(keys)} sessions are not in this table: {_some(absent)}. `dlc-assets review` makes what is missing."
+            )
+        if behind := behind_lab(self.lab, found.manifests, poses):
+            _warn(
+                f"the kinematics of {_some(behind)} were made with other settings, filters, scales or regions than the lab's files state "
+                "now; `dlc-assets review` makes them again."
+            )
+        return found.manifests
+
     def compare_poses(self, old: str, new: str, sessions: Names = None, *, moved_px: float = MOVED_PX) -> pd.DataFrame:
         """Return how much the poses of sessions change from one model version to another, the largest change first.
 
@@ -352,6 +460,22 @@ class OpenLab:
         from dlc_assets.catalog.tables import catalog_tables
 
         return catalog_tables(self.lab, names=[name])[name].to_pandas()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=_stacklevel())
+
+
+def _stacklevel() -> int:
+    """Return how far up the first line is that is not this module's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _names(stated: Names) -> list[str]:

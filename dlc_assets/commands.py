@@ -24,6 +24,8 @@ from dlc_assets.lab.cohorts import Cohort, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest
+from dlc_assets.labeling.batch import current_batch
+from dlc_assets.labeling.sources import check_sessions
 from dlc_assets.launching import RunOutcome, execute_here
 from dlc_assets.nwb.export import nwb_files, nwb_manifest
 from dlc_assets.nwb.session_poses import released_poses
@@ -114,6 +116,35 @@ def evaluate_versions(lab: Lab, versions: Sequence[ModelVersion], *, log: Log) -
                 outcome = execute_here(lab, instance, "evaluate", tags={"dagster/partition": version.model}, log=log)
                 problems += [f"{version} could not be evaluated: {message}" for message in outcome.failures]
     return problems + rescore(lab, [version for version in behind if version not in current], run_id="", log=log)
+
+
+def choose_frames(
+    lab: Lab,
+    instance: dg.DagsterInstance,
+    model: str,
+    sessions: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+    log: Log,
+) -> tuple[RunOutcome, Manifest | None]:
+    """Choose the frames of *sessions* (none named: all) to label next for *model*; return the batch as well, None where that failed.
+
+    Raises
+    ------
+    SettingsError, NotFoundError
+        Before any run: the model has no specification or no project, was never trained, or has no poses of a session.
+    """
+    if "@" in model:
+        raise SettingsError(f"{model}: frames are chosen for a model's current version; name the model alone.")
+    lab.project_config(model)
+    find_version(lab.layout, model)
+    check_sessions(lab, model, sessions)
+    register_models(lab, instance, log)
+    config = {"count": count, "sessions": list(sessions), "seed": seed}
+    tags = {"dagster/partition": model}
+    outcome = execute_here(lab, instance, "choose_frames", tags=tags, ops={"frames_to_label": config}, log=log)
+    return outcome, current_batch(lab, model) if outcome.success else None
 
 
 def analyze_sessions(

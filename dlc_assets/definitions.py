@@ -9,7 +9,9 @@ import dagster as dg
 
 from dlc_assets import jobs
 from dlc_assets.assets.catalog import catalog
+from dlc_assets.assets.documentation import with_pages
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.labels import label_set
@@ -29,21 +31,24 @@ def build_defs(
 ) -> dg.Definitions:
     """Build the graph; *resources* replace those of the same name."""
     return dg.Definitions(
-        assets=[
-            label_set,
-            training_dataset,
-            trained_model,
-            model_evaluation,
-            model_comparison,
-            session_recordings,
-            pose_table,
-            review_poses,
-            labeled_video,
-            nwb_file,
-            dandi_asset,
-            catalog,
-            quality_overview,
-        ],
+        assets=with_pages(
+            [
+                label_set,
+                training_dataset,
+                trained_model,
+                model_evaluation,
+                model_comparison,
+                frames_to_label,
+                session_recordings,
+                pose_table,
+                review_poses,
+                labeled_video,
+                nwb_file,
+                dandi_asset,
+                catalog,
+                quality_overview,
+            ]
+        ),
         asset_checks=list(all_checks()),
         jobs=list(jobs.ALL),
         sensors=list(sensors.ALL),

@@ -7,6 +7,7 @@ import dagster as dg
 from dlc_assets.assets.catalog import catalog
 from dlc_assets.assets.cohort_export import export_cohort
 from dlc_assets.assets.export import nwb_file
+from dlc_assets.assets.frames_to_label import frames_to_label
 from dlc_assets.assets.inference import pose_table
 from dlc_assets.assets.labeled_video import labeled_video
 from dlc_assets.assets.publishing import dandi_asset
@@ -37,9 +38,12 @@ train = _job(
 evaluate = _job("evaluate", "Score models on the labels as they are now.", model_evaluation)
 record = _job("record", "Probe the videos of sessions: frames, rates, times, hashes.", session_recordings)
 analyze = _job("analyze", "Estimate the poses of sessions with one model.", pose_table)
+choose_frames = _job(
+    "choose_frames", "Choose the frames that are most worth labeling next for models.", frames_to_label
+)
 # What a run of `review` makes, in this order.
 REVIEWED = tuple(spec.key.to_user_string() for spec in review_poses.specs)
-review = _job("review", "Filter and judge the poses of sessions.", review_poses)
+review = _job("review", "Filter, measure and judge the poses of sessions.", review_poses)
 label_videos = _job("label_videos", "Draw the poses of sessions onto their videos.", labeled_video)
 export_nwb = _job("export_nwb", "Write the NWB files of sessions.", nwb_file)
 publish = _job("publish", "Upload the NWB files of sessions to the dandiset that lab.yaml names.", dandi_asset)
@@ -51,4 +55,16 @@ write_catalog = _job(
     quality_overview,
 )
 
-ALL = (train, evaluate, record, analyze, review, label_videos, export_nwb, export_cohort, publish, write_catalog)
+ALL = (
+    train,
+    evaluate,
+    choose_frames,
+    record,
+    analyze,
+    review,
+    label_videos,
+    export_nwb,
+    export_cohort,
+    publish,
+    write_catalog,
+)

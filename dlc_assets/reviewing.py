@@ -9,13 +9,16 @@ import dagster as dg
 
 from dlc_assets.assets.derived import SESSIONS_PER_RUN
 from dlc_assets.commands import register_models
+from dlc_assets.derived.filtered_poses import ASSET as FILTERED
+from dlc_assets.derived.filtered_poses import filter_inputs, wants_filters
 from dlc_assets.derived.product import derived_manifest
 from dlc_assets.inference.releases import releases_of
-from dlc_assets.lab.errors import NotFoundError, did_you_mean
+from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, did_you_mean
 from dlc_assets.lab.lab import Lab
 from dlc_assets.launching import RunOutcome, execute_here
+from dlc_assets.nwb.session_poses import released_poses
 from dlc_assets.partitions import SESSION, add_keys, contiguous_ranges
-from dlc_assets.recordings.info import read_session_info
+from dlc_assets.recordings.info import need_session_info, read_session_info
 from dlc_assets.review.quality_record import NAME as RECORD
 from dlc_assets.review.quality_record import read_record
 from dlc_assets.review.report.product import ASSET, report_folder, report_page
@@ -59,6 +62,29 @@ def review_sessions(
             outcomes.append(execute_here(lab, instance, "review", tags=tags, ops=ops, log=log))
     rows = [row for version, keys in tasks.items() for key in keys for row in _rows(lab, version, key)]
     return outcomes, rows
+
+
+def review_before_export(
+    lab: Lab, instance: dg.DagsterInstance, sessions: Sequence[str] | None, *, log: Callable[[str], None]
+) -> list[RunOutcome]:
+    """Make the filtered poses that the NWB files of *sessions* (None: of all) are to hold, where they are missing or behind."""
+    if not (lab.settings.nwb.filtered and wants_filters(lab)):
+        return []
+    known = recorded_sessions(lab)
+    behind = [key for key in sessions or known if key in known and _is_unfiltered(lab, key)]
+    return review_sessions(lab, instance, behind, recompute=False, log=log)[0] if behind else []
+
+
+def _is_unfiltered(lab: Lab, session: str) -> bool:
+    info, _ = need_session_info(lab.layout, session)
+    for poses in released_poses(lab, info).values():
+        made = derived_manifest(lab, FILTERED, poses.details["model"], poses.details["version"], session)
+        try:
+            if made is None or made.inputs != filter_inputs(lab, info, poses):
+                return True
+        except DlcAssetsError:  # which its own run says
+            return True
+    return False
 
 
 def tasks_of(lab: Lab, sessions: Sequence[str] | None, models: Sequence[str]) -> dict[ModelVersion, list[str]]:

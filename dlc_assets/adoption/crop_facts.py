@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dlc_assets.adoption.assembly_files import ASSEMBLIES
 from dlc_assets.adoption.result_files import file_name, plain_name
 from dlc_assets.adoption.safe_pickle import load_pickle
 from dlc_assets.lab.errors import InputError
@@ -79,11 +80,12 @@ def meta_of_result(path: Path) -> MetaFacts | None:
 
 
 def _candidates(result: Path) -> Iterator[Path]:
-    stem = plain_name(result)
-    yield result.with_name(f"{stem}{META}")
+    stem = plain_name(result).removesuffix(ASSEMBLIES)
+    folders = result.name.removesuffix(file_name(result))  # of an archive made on Windows: part of the name
+    yield result.with_name(f"{folders}{stem}{META}")
     without = _TRACKERS.sub("", stem)
     if without != stem:
-        yield result.with_name(f"{without}{META}")
+        yield result.with_name(f"{folders}{without}{META}")
 
 
 def _crop(meta: Path, data: dict[Any, Any]) -> CropFact:

@@ -32,7 +32,7 @@ from dlc_assets.training.models import ModelVersion
 
 CROP_UNKNOWN = "crop unknown"
 _BEYOND = 16.0  # px: networks place points a little outside the picture, by up to a cell of their score map
-_PROGRAMS = {"dlc-h5": "DeepLabCut", "dlc-csv": "DeepLabCut", "sleap": "SLEAP", "lightning-pose": "Lightning Pose"}
+_PROGRAMS = {"sleap": "SLEAP", "lightning-pose": "Lightning Pose"}  # by kind; the others are DeepLabCut's
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _import_recording(
     origin = f"imported from {source['file']}, sha256 {source['sha256']}, scorer {table.scorer or 'not stated'}"
     how = {
         "origin": origin,
-        "program": _PROGRAMS[table.kind],
+        "program": _PROGRAMS.get(table.kind, "DeepLabCut"),
         "filtered": table.filtered,
         "crop": CROP_UNKNOWN if crop is None else crop.source,
         "frames with a row": len(table.frames),
@@ -320,7 +320,7 @@ def _crop(table: ResultTable, result: ImportedResult, problems: list[str]) -> tu
     """Return the crop of the results, None where nobody says; and what the file's pickle tells."""
     meta: MetaFacts | None = None
     refused = ""
-    if table.kind in {"dlc-h5", "dlc-csv"}:
+    if table.kind.startswith("dlc-"):
         try:
             meta = meta_of_result(result.path)
         except InputError as error:

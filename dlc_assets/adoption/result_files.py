@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dlc_assets.adoption.assembly_files import ASSEMBLIES, NOT_TRACKED, read_assemblies
 from dlc_assets.adoption.csv_tables import LEVELS, csv_body, csv_head, csv_span
 from dlc_assets.adoption.h5_tables import H5Table, h5_keys, h5_table
 from dlc_assets.adoption.result_problems import content_problems, gaps
@@ -21,7 +22,7 @@ from dlc_assets.adoption.sleap_tables import is_sleap, sleap_head, sleap_values
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.poses.schema import Track
 
-Kind = Literal["dlc-h5", "dlc-csv", "sleap", "lightning-pose"]
+Kind = Literal["dlc-h5", "dlc-csv", "sleap", "lightning-pose", "dlc-assemblies"]
 
 HOLDOUT = ".HOLDOUT"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -136,6 +137,11 @@ def result_header(path: Path) -> ResultHeader:
     InputError
         It is no table of poses, or one that cannot be read.
     """
+    if _is_assemblies(path):
+        table = _assemblies(path)
+        rows = int(table.frames[-1]) + 1 if len(table.frames) else 0
+        names = tuple(table.individuals), tuple(table.bodyparts)
+        return ResultHeader(path, table.kind, table.scorer, *names, rows, False, False, problems=tuple(table.problems))
     if _is_hdf5(path):
         with _opened(path) as file:
             if is_sleap(file):
@@ -152,9 +158,9 @@ def result_header(path: Path) -> ResultHeader:
                     head.video,
                     head.problems,
                 )
-            table = _dlc_table(file, path)
-            columns = _columns(path, table.levels, table.columns)
-            return _header(path, "dlc-h5", columns, table.rows, table.images)
+            held = _dlc_table(file, path)
+            columns = _columns(path, held.levels, held.columns)
+            return _header(path, "dlc-h5", columns, held.rows, held.images)
     head_of_csv = csv_head(path)
     columns = _columns(path, head_of_csv.levels, head_of_csv.columns)
     span = csv_span(path, head_of_csv)
@@ -182,6 +188,8 @@ def read_result(path: Path) -> ResultTable:
     InputError
         It is no table of poses; columns or frames cannot be told apart; or it holds pickles.
     """
+    if _is_assemblies(path):
+        return _assemblies(path)
     if _is_hdf5(path):
         with _opened(path) as file:
             if is_sleap(file):
@@ -248,7 +256,12 @@ def _is_hdf5(path: Path) -> bool:
         what = "is empty" if not begin else "begins with other bytes: it is damaged, or was not copied whole"
         raise InputError(f"{path}: expected an HDF5 file, but it {what}.")
     if suffix != ".csv" or b"\0" in begin:
-        raise InputError(f"{path}: expected a table of poses, an HDF5 file or a csv, got neither.")
+        hint = (
+            " Of DeepLabCut's pickles, assemblies alone hold poses by animal; import the h5 that tracking made."
+            if suffix == ".pickle"
+            else ""
+        )
+        raise InputError(f"{path}: expected a table of poses, an HDF5 file or a csv, got neither.{hint}")
     return False
 
 
@@ -471,6 +484,30 @@ def _sleap(path: Path, file: Any) -> ResultTable:
         is_filtered(path),
         None,
         problems,
+    )
+
+
+def _is_assemblies(path: Path) -> bool:
+    return file_name(path).endswith(ASSEMBLIES) and not junk(path) and path.is_file()
+
+
+def _assemblies(path: Path) -> ResultTable:
+    held = read_assemblies(path)
+    individuals = [f"animal{number + 1}" for number in range(len(held.values))]
+    tracks = [
+        Track(individual, bodypart, *held.values[animal, part])
+        for animal, individual in enumerate(individuals)
+        for part, bodypart in enumerate(held.bodyparts)
+    ]
+    tracks += [Track("single", bodypart, *held.unique[part]) for part, bodypart in enumerate(held.unique_bodyparts)]
+    problems = [NOT_TRACKED.format(first="animal1")] if len(individuals) > 1 else []
+    problems += [*_of_name(path), *gaps(held.frames)]
+    problems += content_problems(tracks, held.frames, lambda number: f"row {number + 1}")
+    if held.unique_bodyparts:
+        individuals.append("single")
+    bodyparts = [*held.bodyparts, *held.unique_bodyparts]
+    return ResultTable(
+        path, "dlc-assemblies", held.scorer, individuals, bodyparts, held.frames, tracks, False, None, problems
     )
 
 

@@ -19,6 +19,12 @@ from dlc_assets.resources.lab import LabResource
     owners=["team:lab"],
     kinds={"parquet", "duckdb"},
     code_version="1",
+    metadata={
+        # Of all tables, each column under its table's name: the UI lists and searches them.
+        "dagster/column_schema": previews.column_schema(
+            [(f"{table.name}.{c.name}", c.type, c.description) for table in TABLES for c in table.columns]
+        )
+    },
 )
 def catalog(context: dg.AssetExecutionContext, lab: LabResource) -> dg.MaterializeResult:
     """Subjects, devices, sessions, recordings, models, evaluations and pose estimations as Parquet tables.

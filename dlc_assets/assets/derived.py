@@ -31,6 +31,18 @@ class DerivedConfig(dg.Config):
         return {name: value for name, value in self.model_dump(exclude={"recompute"}).items() if value is not None}
 
 
+class ReviewConfig(DerivedConfig):
+    """Settings of a run that makes all that is made of poses by itself."""
+
+    kinematics_from: str | None = Field(
+        None, description="filtered or raw: the poses that kinematics are of; default: lab.yaml's kinematics.from"
+    )
+
+    def overrides(self) -> dict[str, Any]:
+        """Return what was stated for every product; where kinematics come from is of these alone."""
+        return {name: value for name, value in super().overrides().items() if name != "kinematics_from"}
+
+
 def derived_stage(lab: Lab, kind: DerivedKind, make: Callable[[str, str], Made]) -> Stage:
     """Return how a run makes products of *kind*; *make* makes that of a model and a session."""
 

@@ -145,6 +145,7 @@ def _metadata(lab: Lab, manifest: Manifest, estimated_now: bool) -> dict[str, An
     ]  # none: imported poses without any
     return {
         "model version": details["version"],
+        "trajectories": previews.trajectories(tracks, times, recording.width, recording.height, details["pcutoff"]),
         "dagster/partition_row_count": details["rows"],
         "frames": details["frames"],
         "frames per second": round(details["frames"] / seconds, 2) if seconds else np.nan,
@@ -157,7 +158,6 @@ def _metadata(lab: Lab, manifest: Manifest, estimated_now: bool) -> dict[str, An
             [{"recording": row["recording"], **row["share_below_pcutoff"]} for row in rows]
         ),
         "mean likelihood": round(float(np.mean(likelihoods)), 4) if likelihoods else np.nan,
-        "trajectories": previews.trajectories(tracks, times, recording.width, recording.height, details["pcutoff"]),
         **_how(details["inference"]),
         "inference": dg.MetadataValue.json(details["inference"]),
         "dagster/uri": dg.MetadataValue.path(str(first.path.parent)),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlc_assets.derived.filter_figures import Span
+    from dlc_assets.derived.kinematics_figures import Shown
+    from dlc_assets.lab.regions import Region
     from dlc_assets.poses.schema import Track
 
 _MAX_ROWS = 50
@@ -45,7 +47,8 @@ def _never_in_the_way(draw: Callable[P, dg.MarkdownMetadataValue]) -> Callable[P
 def picture(figure: Figure, alt: str, *, colors: int | None = None) -> dg.MarkdownMetadataValue:
     """Return *figure* as Markdown with the PNG inside: in full color, or in so many *colors*, which is enough for lines."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80, bbox_inches="tight")
+    # On white in any theme: what is drawn on it is dark.
+    figure.savefig(stream, format="png", dpi=80, bbox_inches="tight", facecolor="white")
     if colors is not None:
         stream = _in_few_colors(stream, colors)
     return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()})")
@@ -217,6 +220,23 @@ def filter_trajectories(
     from dlc_assets.derived.filter_figures import trajectories_figure
 
     return picture(trajectories_figure(before, after, width, height), "trajectories", colors=_PALETTE)
+
+
+@_never_in_the_way
+def kinematics_picture(
+    shown: Sequence[Shown],
+    regions: Mapping[str, Region],
+    width: int,
+    height: int,
+    *,
+    px_per_cm: float | None,
+    title: str,
+) -> dg.MarkdownMetadataValue:
+    """Return the centroid's speed over time, its way with the regions, and the time spent, in a frame of *width* by *height* px."""
+    from dlc_assets.derived.kinematics_figures import kinematics_figure
+
+    figure = kinematics_figure(shown, regions, width, height, px_per_cm=px_per_cm, title=title)
+    return picture(figure, "speed, way and time spent", colors=_PALETTE)
 
 
 def _colors(count: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What is made from a pose table by itself, in one step: filtered poses and the quality report, [model|session] each.
+"""What is made from a pose table by itself, in one step: filtered poses, kinematics and the quality report, [model|session] each.
 
 One step, and not one a product: each takes a second or two, the start of a step more. A product that fails holds back those that are
 made from it, of its session only.
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dlc_assets.assets import filtering, quality
-from dlc_assets.assets.derived import SESSIONS_PER_RUN, DerivedConfig
+from dlc_assets.assets import filtering, kinematics, quality
+from dlc_assets.assets.derived import SESSIONS_PER_RUN, ReviewConfig
 from dlc_assets.assets.reporting import make_chains
 from dlc_assets.partitions import session_models
 from dlc_assets.resources.lab import LabResource
@@ -17,18 +17,19 @@ from dlc_assets.resources.lab import LabResource
 
 @dg.multi_asset(
     name="review_poses",
-    specs=[filtering.SPEC, quality.SPEC],
+    specs=[filtering.SPEC, kinematics.SPEC, quality.SPEC],
     partitions_def=session_models,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=SESSIONS_PER_RUN),
     can_subset=True,
 )
 def review_poses(
-    context: dg.AssetExecutionContext, config: DerivedConfig, lab: LabResource
+    context: dg.AssetExecutionContext, config: ReviewConfig, lab: LabResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Filter the poses of sessions, and judge them."""
+    """Filter the poses of sessions, measure how the animals move, and judge the poses."""
     opened = lab.open()
     every = (
         filtering.filter_stage(context, opened, config),
+        kinematics.kinematics_stage(context, opened, config),
         quality.quality_stage(context, opened, config),
     )
     stages = [stage for stage in every if stage.key in context.selected_asset_keys]

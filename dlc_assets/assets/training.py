@@ -10,6 +10,7 @@ from dlc_assets.assets import previews
 from dlc_assets.assets.labels import LABEL_SET, observe_labels
 from dlc_assets.assets.model_previews import comparison_picture, evaluation_metadata
 from dlc_assets.assets.reporting import Made, make_partitions
+from dlc_assets.catalog.schema import COMPARISON
 from dlc_assets.checks import outcomes
 from dlc_assets.executors import GPU_POOL, gpu_op_tags
 from dlc_assets.inference.releases import released_by
@@ -202,7 +203,16 @@ def model_evaluation(
     )
 
 
-@dg.asset(deps=[model_evaluation], group_name="training", kinds={"parquet"}, owners=["team:lab"], code_version="1")
+@dg.asset(
+    deps=[model_evaluation],
+    group_name="training",
+    kinds={"parquet"},
+    owners=["team:lab"],
+    code_version="1",
+    metadata={
+        "dagster/column_schema": previews.column_schema([(c.name, c.type, c.description) for c in COMPARISON.columns])
+    },
+)
 def model_comparison(context: dg.AssetExecutionContext, lab: LabResource) -> dg.MaterializeResult:
     """All versions of all models side by side, ranked where they can be: on benchmark frames that none of them has seen.
 

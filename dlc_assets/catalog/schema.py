@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+from dlc_assets.derived.kinematics_schema import Plan, base_columns
 from dlc_assets.lab.errors import NotFoundError, did_you_mean
 from dlc_assets.poses.schema import COLUMNS as POSE_COLUMNS
 from dlc_assets.training.scores import SUMMARY_COLUMNS
@@ -501,7 +502,20 @@ FILTERED_POSES = CatalogTable(
     POSES.columns,
 )
 
-VIEWS = (POSES, FILTERED_POSES)
+KINEMATICS = CatalogTable(
+    "kinematics",
+    "What was measured of the poses: a view over the kinematics tables, by name of column; those named here are always there.",
+    (),
+    _columns(
+        _MODEL,
+        _VERSION,
+        _SESSION,
+        *((name, arrow, description) for name, arrow, _, _, description in base_columns()),
+        *((measure.name, measure.arrow, measure.description) for measure in Plan(()).measures()),
+    ),
+)
+
+VIEWS = (POSES, FILTERED_POSES, KINEMATICS)
 
 COMPARISON = CatalogTable(
     "model_comparison",

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc_assets.catalog.schema import FILTERED_POSES, POSES, TABLES, VIEWS, CatalogTable
+from dlc_assets.catalog.schema import FILTERED_POSES, KINEMATICS, POSES, TABLES, VIEWS, CatalogTable
 from dlc_assets.catalog.tables import catalog_tables
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.lab.lab import Lab
@@ -58,7 +58,7 @@ class SqlResult:
 
 
 def query(lab: Lab, sql: str) -> SqlResult:
-    """Run one reading statement of DuckDB's SQL over the catalog's tables and the views `poses` and `filtered_poses`.
+    """Run one reading statement of DuckDB's SQL over the catalog's tables and the views `poses`, `filtered_poses` and `kinematics`.
 
     Times are shown in the lab's time zone.
 
@@ -139,10 +139,18 @@ def _register(connection: duckdb.DuckDBPyConnection, lab: Lab, statement: str) -
     """Give *connection* the tables that *statement* may need, then shut it off from everything else."""
     for name, table in catalog_tables(lab, names=_named(statement)).items():
         connection.register(name, table)
-    folders = {POSES.name: lab.layout.poses, FILTERED_POSES.name: lab.layout.derived("filtered_pose_table")}
+    folders = {
+        POSES.name: lab.layout.poses,
+        FILTERED_POSES.name: lab.layout.derived("filtered_pose_table"),
+        KINEMATICS.name: lab.layout.derived("kinematics"),
+    }
     for view in VIEWS:
         named = re.search(rf"\b{view.name}\b", statement, re.IGNORECASE) is not None
-        _make_pose_view(connection, view, pose_table_files(folders[view.name]) if named else [])
+        files = pose_table_files(folders[view.name]) if named else []
+        if view is KINEMATICS:
+            _make_kinematics_view(connection, files)
+        else:
+            _make_pose_view(connection, view, files)
     connection.execute(f"SET TimeZone = {_quoted(lab.settings.timezone)}")
     allowed = ", ".join(_quoted(folder.as_posix() + "/") for folder in folders.values())
     connection.execute(f"SET allowed_directories = [{allowed}]")
@@ -171,6 +179,20 @@ def _make_pose_view(connection: duckdb.DuckDBPyConnection, view: CatalogTable, f
     connection.execute(
         f"CREATE VIEW {view.name} AS SELECT {names} FROM read_parquet(getvariable('{view.name}_files'), "
         "hive_partitioning = true, hive_types_autocast = false)"
+    )
+
+
+def _make_kinematics_view(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
+    """Make the view `kinematics` of *files*, whose columns differ: each is opened to learn its own."""
+    if not files:
+        connection.register(KINEMATICS.name, KINEMATICS.schema().empty_table())
+        return
+    first = ", ".join(f'"{column.name}"' for column in KINEMATICS.columns)
+    connection.execute(f"SET VARIABLE {KINEMATICS.name}_files = ?", [[path.as_posix() for path in files]])
+    connection.execute(
+        f"CREATE VIEW {KINEMATICS.name} AS SELECT {first}, * EXCLUDE ({first}) FROM "
+        f"read_parquet(getvariable('{KINEMATICS.name}_files'), union_by_name = true, hive_partitioning = true, "
+        "hive_types_autocast = false)"
     )
 
 

@@ -28,6 +28,7 @@ _ALONG = {
     "session_recordings": SESSION,
     "pose_table": SESSION,
     "filtered_pose_table": SESSION,
+    "kinematics": SESSION,
     "nwb_file": SESSION,
     "dandi_asset": SESSION,
 }

@@ -153,6 +153,11 @@ def filters_applied(manifest: Manifest, _root: Path) -> Outcome:
     return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "every step could be applied")
 
 
+def measures_known(manifest: Manifest, _root: Path) -> Outcome:
+    """Warn of body parts without a point, of a camera that moved, so that cm and regions are withheld, and of what was left out."""
+    return _listed(manifest.problems, dg.AssetCheckSeverity.WARN, "everything could be measured")
+
+
 def nwb_valid(manifest: Manifest, _root: Path) -> Outcome:
     """Say what pynwb's validator and nwbinspector found in the file."""
     errors = [line for line in manifest.details["findings"] if not line.startswith("suggestion")]
@@ -204,6 +209,7 @@ CHECKS: dict[str, dict[str, Callable[[Manifest, Path], Outcome]]] = {
     },
     "pose_table": {name: _pose_check(name, question) for name, question in QUESTIONS.items()},
     "filtered_pose_table": {"filters_applied": filters_applied},
+    "kinematics": {"measures_known": measures_known},
     "nwb_file": {"nwb_valid": nwb_valid, "nwb_complete": nwb_complete},
     "dandi_asset": {"published_current": published_current, "published_complete": published_complete},
 }

@@ -229,9 +229,13 @@ def export(
                 opened, instance, cohort, sessions or (), recompute=recompute, log=output.log
             )
         else:
+            from dlc_assets.reviewing import review_before_export
+
+            before = [] if model else review_before_export(opened, instance, sessions or None, log=output.log)
             outcomes, done = export_sessions(
                 opened, instance, sessions or None, recompute=recompute, log=output.log, models=model or ()
             )
+            outcomes = [*before, *outcomes]
         output.table("NWB files", ("session", "file", "findings"), [tuple(row.values()) for row in done])
         finish(output, outcomes, {"nwb_files": done})
 

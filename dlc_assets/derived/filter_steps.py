@@ -69,7 +69,7 @@ class Smoothed:
 
 def present(xy: np.ndarray) -> np.ndarray:
     """Say of each frame of *xy* (frames, 2) whether there is a point: (frames,) bool."""
-    return ~np.isnan(xy).any(axis=1)
+    return ~(np.isnan(xy[:, 0]) | np.isnan(xy[:, 1]))
 
 
 def mask_confidence(xy: np.ndarray, likelihood: np.ndarray, below: float) -> np.ndarray:

@@ -234,6 +234,23 @@ class FilteredWhenRead(PoseFile):
         return target
 
 
+def frozen_filter_inputs(lab: Lab, cohort: Cohort, session: str, model: str) -> dict[str, str]:
+    """Return what `filter_inputs` would give if the lab were as *cohort* was frozen: its poses, its filters, its rigs.
+
+    Raises
+    ------
+    NotFoundError
+        The cohort was frozen without filters, before filters were recorded, or has no such poses any more.
+    """
+    frozen = frozen_filters(cohort)
+    poses = frozen_manifest(lab, cohort, session, model)
+    if poses is None:
+        raise NotFoundError(
+            f'the poses of {session} by {model} that the cohort "{cohort.name}" was frozen with are not there.'
+        )
+    return {"poses": poses.data_version, "filters": frozen.hash, **_rig_input(frozen.rigs_of(session, model))}
+
+
 def filtered_cohort_files(lab: Lab, cohort: Cohort, files: Sequence[PoseFile]) -> list[PoseFile]:
     """Return the filtered poses of *files* (frozen pose tables of *cohort*), by the filters that it was frozen with.
 
@@ -254,13 +271,7 @@ def filtered_cohort_files(lab: Lab, cohort: Cohort, files: Sequence[PoseFile]) -
     for file in files:
         task = file.session, file.model
         if task not in inputs:
-            poses = frozen_manifest(lab, cohort, file.session, file.model)
-            assert poses is not None  # its files are those of this manifest
-            inputs[task] = {
-                "poses": poses.data_version,
-                "filters": frozen.hash,
-                **_rig_input(frozen.rigs_of(file.session, file.model)),
-            }
+            inputs[task] = frozen_filter_inputs(lab, cohort, file.session, file.model)
         made = derived_manifest(lab, ASSET, file.model, file.version, file.session)
         if made is not None and not made.custom and made.inputs == inputs[task]:
             folder = lab.layout.derived_folder(ASSET, file.model, file.version, file.session)

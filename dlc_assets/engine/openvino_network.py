@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,19 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 def has_openvino() -> bool:
     """Say whether the extra ``openvino`` is installed."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def load_openvino() -> Any:
+    """Return the package, kept from reporting each use to its makers.
+
+    A lab's machine calls nobody unasked. And the report forks a process from a thread, which can wait for ever for the locks that
+    h5py and loguru hold around a fork.
+    """
+    # Without this package OpenVINO takes a stub that reports nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 def openvino_takes(model: Any) -> bool:
@@ -77,7 +91,7 @@ class OpenVinoNetwork:
             yield finish()
 
     def _compile(self, batch_size: int, shape: Shape) -> Any:
-        import openvino
+        openvino = load_openvino()
         import torch
 
         pictures = torch.zeros((batch_size, *shape, 3), dtype=torch.uint8)
@@ -97,7 +111,7 @@ def _core() -> Any:
     Where Python's faulthandler is on (pytest and notebooks turn it on), OpenVINO gives the thread that makes a core another stack for
     signals, and unmaps that stack with the core, in whatever thread this ends: the next signal would then end the process.
     """
-    import openvino
+    openvino = load_openvino()
 
     return openvino.Core()
 

@@ -227,6 +227,17 @@ class LabLayout:
     def quality_overview_table(self) -> Path:
         return self.derived("quality_report") / "overview.csv"
 
+    # Frames that were chosen to be labeled next.
+    def to_label(self, model: str) -> Path:
+        return self.store / "to_label" / model
+
+    def to_label_batch(self, model: str, input_hash: str) -> Path:
+        return self.to_label(model) / input_hash[:12]
+
+    def current_batch_file(self, model: str) -> Path:
+        """Return the file that names the newest batch of frames to label."""
+        return self.to_label(model) / "current"
+
     @property
     def nwb(self) -> Path:
         return self.store / "nwb"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from dlc_assets.lab.kinematics_settings import column_word
 from dlc_assets.lab.yaml_settings import StrictSettings
 
 Point = tuple[float, float]
@@ -61,6 +62,22 @@ Region = Annotated[
     BeforeValidator(_as_written),
     AfterValidator(_with_an_area),
 ]
+
+
+RegionsOfSetup = TypeVar("RegionsOfSetup", bound=Mapping[str, Any])
+
+
+def told_apart(regions: RegionsOfSetup) -> RegionsOfSetup:
+    """Return *regions*, whose names become columns, or say which two of them would become one."""
+    words: dict[str, str] = {}
+    for name in regions:
+        other = words.setdefault(column_word(name).casefold(), name)
+        if other != name:
+            raise ValueError(
+                f'the regions "{other}" and "{name}" cannot be told apart in the names of columns, where every sign that is no letter '
+                "or digit is _, and case does not count: rename one"
+            )
+    return regions
 
 
 def corners_of(region: Sequence[Point]) -> list[Point]:

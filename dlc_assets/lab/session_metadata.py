@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.keys import label_for_archive
 from dlc_assets.lab.regions import Region
-from dlc_assets.lab.settings import CropSettings, Name, Names, Scale, Tags, none_is_off
+from dlc_assets.lab.settings import CropSettings, Name, Names, Regions, Scale, Tags, none_is_off
 from dlc_assets.lab.time_settings import Timestamps
 from dlc_assets.lab.yaml_settings import StrictSettings, read_settings
 
@@ -24,7 +24,7 @@ class RecordingMetadata(StrictSettings):
     offset: float | None = Field(None, description="seconds from the session's start to the recording's first frame")
     crop: CropSettings | None = Field(None, description="in the place of the setup's; none means the whole frame")
     scale: Scale | None = Field(None, description="in the place of the setup's, as are regions and arena")
-    regions: dict[Name, Region] | None = None
+    regions: Regions | None = None
     arena: Region | None = None
     timestamps: Annotated[Timestamps | None, BeforeValidator(none_is_off)] = Field(
         None, description="in the place of lab.yaml's; none means the video's own times"

@@ -21,8 +21,9 @@ from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.keys import MODEL_KEY
+from dlc_assets.lab.kinematics_settings import KinematicsSettings
 from dlc_assets.lab.labeled_video_settings import LabeledVideoSettings
-from dlc_assets.lab.regions import Region
+from dlc_assets.lab.regions import Region, told_apart
 from dlc_assets.lab.subject_terms import age_term, sex_term, species_term, weight_term
 from dlc_assets.lab.time_settings import StartFormat, Timestamps, start_in, start_pattern
 from dlc_assets.lab.yaml_settings import UNSHOWN, StrictSettings
@@ -260,6 +261,9 @@ class Scale(StrictSettings):
     px_per_cm: float = Field(gt=0, allow_inf_nan=False)
 
 
+Regions = Annotated[dict[Name, Region], AfterValidator(told_apart)]
+
+
 class Setup(StrictSettings):
     """What belongs to a camera over a period; without days, always."""
 
@@ -267,7 +271,7 @@ class Setup(StrictSettings):
     until: date | None = None
     crop: CropSettings | None = None
     scale: Scale | None = None
-    regions: dict[Name, Region] = Field(default_factory=dict)
+    regions: Regions = Field(default_factory=dict)
     arena: Region | None = Field(None, description="where the animal can be")
     reference: Name | None = Field(
         None, description="a picture (relative to the lab folder) or a session that shows where the camera stood"
@@ -445,6 +449,9 @@ class Nwb(StrictSettings):
 
     videos: Literal["link", "copy", "relative", "leave_out"] = "link"
     filtered: bool = Field(True, description="filtered poses beside the others, where the lab filters poses")
+    labeled_videos: bool = Field(
+        False, description="the labeled videos that are made of the poses, beside the recordings'"
+    )
     training_frames: bool = Field(
         False, description="the frames that people labeled for the model, of the session's own videos"
     )
@@ -607,6 +614,7 @@ class LabSettings(StrictSettings):
     checks: Checks = Checks()
     review: Review = Review()
     filters: Filters = DEFAULT_FILTERS
+    kinematics: KinematicsSettings = KinematicsSettings()
     labeled_video: LabeledVideoSettings = LabeledVideoSettings()
     nwb: Nwb = Nwb()
     dandi: Dandi | None = None

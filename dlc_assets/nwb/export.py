@@ -26,6 +26,7 @@ from dlc_assets.nwb.description import (
 )
 from dlc_assets.nwb.extending import path_of_extended
 from dlc_assets.nwb.lab_description import described_session, described_subject, description_hashes
+from dlc_assets.nwb.labeled_videos import labeled_video_hashes
 from dlc_assets.nwb.names import UNIQUE
 from dlc_assets.nwb.preflight import check_exportable, check_place
 from dlc_assets.nwb.readback import readback_findings
@@ -56,6 +57,7 @@ def nwb_inputs(
         "session": recorded.data_version,
         "poses": content_hash({model: manifest.data_version for model, manifest in poses.items()}),
         **(filtered_hashes(lab, poses) if cohort is None else {}),
+        **labeled_video_hashes(lab, poses),
         "videos": content_hash([[file.path for file in recording.files] for recording in session.recordings]),
         **description_hashes(lab, session),
     }

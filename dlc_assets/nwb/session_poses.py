@@ -25,6 +25,7 @@ from dlc_assets.nwb.confidence import confidence_definition
 from dlc_assets.nwb.description import RecordingPoses
 from dlc_assets.nwb.frame_times import FrameTimes
 from dlc_assets.nwb.lab_description import described_device
+from dlc_assets.nwb.labeled_videos import labeled_videos
 from dlc_assets.nwb.training_frames import training_frames
 from dlc_assets.poses.schema import PoseMetadata
 from dlc_assets.poses.selection import PoseFile
@@ -188,12 +189,14 @@ def recordings_to_write(lab: Lab, session: SessionInfo, chosen: ChosenPoses, run
     for file in chosen.files:
         versions.setdefault(file.model, set()).add(file.version)
     filtered = {_task(file): file for file in chosen.filtered}
+    videos = labeled_videos(lab, chosen.manifests)
     found = []
     for file in sorted(chosen.files, key=_task):
         several = len(versions[file.model]) > 1
-        found.append(_recording_poses(lab, session, file, run_id, several_versions=several))
+        raw = _recording_poses(lab, session, file, run_id, several_versions=several)
+        found.append(replace(raw, labeled_video=videos.get((*_task(file), False))))
         if (after := filtered.get(_task(file))) is not None:
-            found.append(_filtered(found[-1], after))
+            found.append(replace(_filtered(raw, after), labeled_video=videos.get((*_task(file), True))))
     return found
 
 

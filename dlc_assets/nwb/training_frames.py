@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dlc_assets.lab.files import read_json
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.nwb.description import LabeledFrame
-from dlc_assets.recordings.info import RecordedFile, RecordingInfo, SessionInfo
+from dlc_assets.recordings.info import RecordingInfo, SessionInfo
 from dlc_assets.training.dataset import image_of_frame
 from dlc_assets.training.frozen import FRAMES
+from dlc_assets.training.labeled_videos import frame_number, may_be_of, shows_the_same
 from dlc_assets.training.models import ModelVersion
 from dlc_assets.video.frames import read_frames
-
-# DeepLabCut names a frame's picture by the frame's number in its video.
-_NUMBER = re.compile(r"(\d+)\.\w+$")
-# Two decoders, or a picture kept as JPEG, differ by little everywhere; another frame differs by much somewhere.
-_SAME_MEAN = 4.0
-_SAME_NEARLY_ALL, _NEARLY_ALL = 24.0, 99.9
 
 
 def training_frames(
@@ -45,16 +38,11 @@ def training_frames(
         of_file = [
             frame
             for frame in read_json(dataset / FRAMES)
-            if frame["set"] == "train" and _may_be_of(frame["folder"], file, session)
+            if frame["set"] == "train" and may_be_of(frame["folder"], file, session)
         ]
         found += _of_video(file.resolve(lab.root), of_file, dataset, first, file.frame_count, version.card["bodyparts"])
         first += file.frame_count
     return found
-
-
-def _may_be_of(folder: str, file: RecordedFile, session: SessionInfo) -> bool:
-    stem = Path(file.path).stem
-    return folder == stem or (stem in folder and session.session_source_name in folder)
 
 
 def _of_video(
@@ -62,27 +50,16 @@ def _of_video(
 ) -> Iterator[LabeledFrame]:
     numbered: dict[int, list[dict[str, Any]]] = {}
     for frame in frames:
-        name = _NUMBER.search(frame["image"])
-        if name is not None and int(name[1]) < frame_count:
-            numbered.setdefault(int(name[1]), []).append(frame)
+        number = frame_number(frame["image"])
+        if number is not None and number < frame_count:
+            numbered.setdefault(number, []).append(frame)
     pictures = read_frames(video, sorted(numbered)) if numbered else {}
     for number in sorted(numbered):
         for frame in numbered[number]:
-            if not _shows_the_same(image_of_frame(dataset, frame), pictures[number]):
+            if not shows_the_same(image_of_frame(dataset, frame), pictures[number]):
                 continue
             xy = np.array(
                 [[np.nan if value is None else value for value in point] for point in frame["xy"]], dtype=np.float64
             )
             yield LabeledFrame(frame=first + number, annotator=frame["scorer"], bodyparts=tuple(bodyparts), xy=xy)
             break
-
-
-def _shows_the_same(image: Path, picture: npt.NDArray[np.uint8]) -> bool:
-    from PIL import Image
-
-    with Image.open(image) as opened:
-        stored = np.asarray(opened.convert("RGB"), dtype=np.int16)
-    if stored.shape != picture.shape:
-        return False
-    apart = np.abs(stored - picture.astype(np.int16)).max(axis=2)
-    return bool(apart.mean() <= _SAME_MEAN and np.percentile(apart, _NEARLY_ALL) <= _SAME_NEARLY_ALL)

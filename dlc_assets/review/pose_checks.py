@@ -230,7 +230,7 @@ def _said(name: str, settings: Checks, recording: str, seen: Seen, failed: bool)
         "long_absences": of or "no animal and no body part is lost for long",
         "jumps": f"{of} jumps {value:.3g} times a minute{allowed}" if value else "no body part jumps",
         "swaps": f"{of} change places {value:.3g} times a minute{allowed}" if value else "no two change places",
-        "limb_lengths": f"{of} is too long in {value:.1%} of the frames",
+        "limb_lengths": f"{of} is too long in {value:.1%} of the frames" if value else "no limb is too long",
         "outside": f"{of} lies outside in {value:.1%} of the frames" if value else "every point lies inside",
         "stuck": f"{of} stays in one place for {value:.3g} s while the animal moves"
         if value
@@ -253,8 +253,8 @@ def _others(seen: Seen, limit: float | None) -> str:
         reverse=True,
     )
     said = [f"{part} in {share:.0%}" for share, part in beyond[:_NAMED]]
-    more = [f"{len(beyond) - _NAMED} more"] if len(beyond) > _NAMED else []
-    return f" (so are {', '.join([*said, *more])})" if said else ""
+    more = f", and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else ""
+    return f" (so are {', '.join(said)}{more})" if said else ""
 
 
 def _not_done(name: str, error: Exception) -> Finding:

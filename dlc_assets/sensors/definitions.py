@@ -101,7 +101,7 @@ def analysis(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     jobs=[jobs.review],
     minimum_interval_seconds=_SOON,
     default_status=_ON,
-    description="Asks for what is made of released poses by itself: filtered poses and quality reports.",
+    description="Asks for what is made of released poses by itself: filtered poses, kinematics and quality reports.",
 )
 def review(context: dg.SensorEvaluationContext, lab: LabResource) -> Any:
     """Sessions whose poses are up to date, and of which something that is made from them is missing or behind, are reviewed."""

@@ -10,6 +10,7 @@ from dlc_assets.inference.pose_tables import latest_pose_manifest
 from dlc_assets.lab.keys import pose_key, split_pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest, read_manifest
+from dlc_assets.labeling.batch import batch_folder, current_batch
 from dlc_assets.nwb.export import nwb_manifest
 from dlc_assets.publishing.publish import published_manifest
 from dlc_assets.training.dataset import current_dataset
@@ -31,6 +32,7 @@ def stored_keys(lab: Lab) -> dict[str, list[str]]:
         "session_recordings": sessions,
         "pose_table": _pose_keys(layout.poses),
         **{kind.asset: _pose_keys(layout.derived(kind.asset)) for kind in KINDS},
+        "frames_to_label": sorted(path.parent.name for path in layout.store.glob("to_label/*/current")),
         "nwb_file": sorted(path.stem for path in layout.nwb.glob(".manifests/*.json")),
         "dandi_asset": _published(lab),
     }
@@ -73,6 +75,8 @@ def stored_manifest(lab: Lab, asset: str, key: str) -> Manifest | None:
         return latest_pose_manifest(lab, *split_pose_key(key))
     if asset in _DERIVED:
         return latest_derived_manifest(lab, asset, *split_pose_key(key))
+    if asset == "frames_to_label":
+        return current_batch(lab, key)
     if asset == "dandi_asset":
         return published_manifest(lab, key)
     return nwb_manifest(lab, key)
@@ -93,6 +97,8 @@ def place_of(lab: Lab, manifest: Manifest) -> Path:
         return layout.pose_folder(details["model"], details["version"], details["session"])
     if manifest.asset in _DERIVED:
         return layout.derived_folder(manifest.asset, details["model"], details["version"], details["session"])
+    if manifest.asset == "frames_to_label":
+        return batch_folder(lab, manifest)
     if manifest.asset == "dandi_asset":
         return layout.published_manifest(details["instance"], details["dandiset"], key)
     return layout.nwb / details["path"]

@@ -39,14 +39,14 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) 
 def as_png(figure: Figure, dpi: int = 80) -> bytes:
     """Return *figure* as a PNG."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, bbox_inches="tight")
+    figure.savefig(stream, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
     return stream.getvalue()
 
 
 def as_jpeg(figure: Figure, dpi: int = 80) -> bytes:
     """Return *figure* as a JPEG: for photographs, which are many times larger as PNG."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="jpeg", dpi=dpi, bbox_inches="tight", pil_kwargs={"quality": 85})
+    figure.savefig(stream, format="jpeg", dpi=dpi, bbox_inches="tight", facecolor="white", pil_kwargs={"quality": 85})
     return stream.getvalue()
 
 

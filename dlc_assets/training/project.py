@@ -34,6 +34,10 @@ class DlcProject:
         Likelihood (0 to 1) below which DeepLabCut takes a body part as not seen.
     multianimal
         Whether the labels are of several animals per frame.
+    individuals, unique_bodyparts
+        Of a multi-animal project: the names of its animals, and the body parts that there is one of in a frame.
+    iteration
+        DeepLabCut's count of the rounds of refinement, of which file names of machine labels speak.
     """
 
     config_path: Path
@@ -44,6 +48,9 @@ class DlcProject:
     skeleton: tuple[tuple[str, str], ...]
     pcutoff: float
     multianimal: bool
+    individuals: tuple[str, ...] = ()
+    unique_bodyparts: tuple[str, ...] = ()
+    iteration: int = 0
 
     @property
     def root(self) -> Path:
@@ -79,6 +86,9 @@ def read_project(config_path: Path) -> DlcProject:
         skeleton=_skeleton(config.get("skeleton"), (*bodyparts, *unique), path),
         pcutoff=_pcutoff(config.get("pcutoff"), path),
         multianimal=multianimal,
+        individuals=_names(config, "individuals", path, required=False) if multianimal else (),
+        unique_bodyparts=unique,
+        iteration=_iteration(config.get("iteration")),
     )
 
 
@@ -155,6 +165,11 @@ def _pcutoff(stated: Any, path: Path) -> float:
     if not is_number or not math.isfinite(stated) or not 0 <= stated <= 1:
         raise InputError(f"{path}: pcutoff should be a number from 0 to 1, but is {stated!r}.")
     return float(stated)
+
+
+def _iteration(stated: Any) -> int:
+    """Return the iteration, 0 where it is no number: it only names files, and is no reason to refuse a project."""
+    return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0 else 0
 
 
 def _text(value: Any) -> str:

@@ -253,6 +253,7 @@ def files_of_model(lab: Lab, model: str, *, with_poses: bool) -> list[Path]:
         layout.work / "poses" / model,
         layout.work / "training" / model,
         *layout.failures_of(model),
+        layout.to_label(model),
         layout.datasets(model),
         layout.model(model),
     ]

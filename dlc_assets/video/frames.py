@@ -26,10 +26,24 @@ def read_frames(
     rate: Fraction | None = None,
     frame_count: int | None = None,
 ) -> dict[int, np.ndarray]:
-    """Return frames of the video at *path* by their index, as (height, width, 3) uint8 RGB, upright.
+    """Return frames of the video at *path* by their index, as (height, width, 3) uint8 RGB, upright; see `each_frame`."""
+    found = dict(each_frame(path, indices, probed=probed, rate=rate, frame_count=frame_count))
+    return {index: found[index] for index in sorted(found)}
+
+
+def each_frame(
+    path: Path,
+    indices: Sequence[int],
+    *,
+    probed: ProbedVideo | None = None,
+    rate: Fraction | None = None,
+    frame_count: int | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Give frames of the video at *path* one at a time with their index, as (height, width, 3) uint8 RGB, upright.
 
     With *probed*, whose times say where each frame is, with the *rate* of a video whose frames are known to come steadily, or with the
     *frame_count* that was found by decoding it, where it has as many packets, far frames are sought; else all before are decoded.
+    They come in ascending order, but for those that are not met where they are sought: these come last.
 
     Raises
     ------
@@ -39,25 +53,38 @@ def read_frames(
     wanted = sorted(set(indices))
     if wanted and wanted[0] < 0:
         raise InputError(f"{path}: frame {wanted[0]} was asked for; frames count from 0.")
-    found: dict[int, np.ndarray] = {}
-    if probed is not None and probed.stored_times:
-        found = _sought(path, wanted[: np.searchsorted(wanted, probed.frame_count)], _times_of(probed))
-    elif rate is not None and wanted and wanted[-1] > _WORTH_SEEKING:
-        found = _sought(path, wanted, _steady_times(path, rate), slack=0.25 / float(rate))
-    elif frame_count is not None and wanted and wanted[-1] > _WORTH_SEEKING:
-        times = _packet_times(path)
-        if len(times) == frame_count:
-            found = _sought(path, wanted[: np.searchsorted(wanted, frame_count)], times.__getitem__)
-    missing = [index for index in wanted if index not in found]
+    missing = set(wanted)
+    for index, picture in _where_sought(path, wanted, probed, rate, frame_count):
+        missing.discard(index)
+        yield index, picture
+    for index, picture in _decoded(path, sorted(missing)) if missing else ():
+        missing.discard(index)
+        yield index, picture
     if missing:
-        found |= _decoded(path, missing)
-    beyond = [index for index in missing if index not in found]
-    if beyond:
         raise InputError(
-            f"{path}: frame {beyond[0]} was asked for, but the video ends before it. "
+            f"{path}: frame {min(missing)} was asked for, but the video ends before it. "
             "Probe the video for its true length."
         )
-    return {index: found[index] for index in wanted}
+
+
+def _where_sought(
+    path: Path,
+    wanted: Sequence[int],
+    probed: ProbedVideo | None,
+    rate: Fraction | None,
+    frame_count: int | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Give those of the *wanted* frames that are met by seeking, if what is known of the video allows it."""
+    if probed is not None and probed.stored_times:
+        yield from _sought(path, [index for index in wanted if index < probed.frame_count], _times_of(probed))
+    elif not wanted or wanted[-1] <= _WORTH_SEEKING:
+        return
+    elif rate is not None:
+        yield from _sought(path, wanted, _steady_times(path, rate), slack=0.25 / float(rate))
+    elif frame_count is not None:
+        times = _packet_times(path)
+        if len(times) == frame_count:
+            yield from _sought(path, [index for index in wanted if index < frame_count], times.__getitem__)
 
 
 def frame_strip(path: Path, count: int = 5, height: int = 120, *, frames: int | None = None) -> np.ndarray:
@@ -103,16 +130,15 @@ def _spread(path: Path, count: int) -> list[np.ndarray]:
     return [found[pts] for pts in sorted(found)]
 
 
-def _decoded(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+def _decoded(path: Path, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
     """Decode from the start up to the last wanted frame."""
-    found = {}
+    chosen = set(wanted)
     with open_video(path) as (container, stream):
         for index, frame in enumerate(readable_frames(container, stream)):
-            if index in wanted:
-                found[index] = upright_rgb(frame)
+            if index in chosen:
+                yield index, upright_rgb(frame)
             if index >= wanted[-1]:
                 break
-    return found
 
 
 def _times_of(probed: ProbedVideo) -> Callable[[int], float]:
@@ -138,9 +164,8 @@ def _packet_times(path: Path) -> list[float]:
 
 def _sought(
     path: Path, wanted: Sequence[int], time_of: Callable[[int], float], *, slack: float = 0.0
-) -> dict[int, np.ndarray]:
+) -> Iterator[tuple[int, np.ndarray]]:
     """Seek to each wanted frame by its presentation time (s); what is not met there (within *slack* s, or a tick's half) is left out."""
-    found: dict[int, np.ndarray] = {}
     with open_video(path) as (container, stream):
         tick = float(stream.time_base or 1e-3)
         frames, at = readable_frames(container, stream), -1
@@ -153,8 +178,7 @@ def _sought(
             at = index
             reached = next((f for f in frames if f.pts is not None and f.pts > target - near), None)
             if reached is not None and reached.pts < target + near:
-                found[index] = upright_rgb(reached)
-    return found
+                yield index, upright_rgb(reached)
 
 
 def _whole_from_here(frames: Iterator[Any]) -> Iterator[Any]:

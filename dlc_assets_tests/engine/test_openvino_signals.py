@@ -1,4 +1,4 @@
-"""OpenVINO leaves the process able to hear signals, where Python's faulthandler is on, too."""
+"""OpenVINO leaves the process able to hear signals, where Python's faulthandler is on, too, and calls nobody."""
 
 from __future__ import annotations
 
@@ -28,3 +28,22 @@ signal.raise_signal(signal.SIGUSR1)
 def test_a_signal_is_heard_after_the_last_network_was_let_go_in_another_thread() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["heard"]), done.stderr
+
+
+REPORT = """
+import multiprocessing, sys
+multiprocessing.process.BaseProcess.start = lambda self: sys.exit("a process was forked to report the use")
+import torch
+from dlc_assets.engine.openvino_network import load_openvino
+openvino = load_openvino()
+openvino.convert_model(torch.nn.Linear(2, 2), example_input=torch.zeros(1, 2))
+reporters = {name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module is not None}
+print(sorted(reporters))
+"""
+
+
+@pytest.mark.skipif(not has_openvino(), reason="the extra openvino is not installed")
+@pytest.mark.slow
+def test_converting_a_network_reports_nothing_to_anybody() -> None:
+    done = subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

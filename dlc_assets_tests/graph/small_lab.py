@@ -38,6 +38,7 @@ devices: {top: {description: above}, side: {}}
 subjects: {m01: {species: Mus musculus, sex: F, date_of_birth: 2026-02-01}, m02: {species: Mus musculus}}
 release: [{devices: [top], model: walker}]
 analyze: {auto: true, settle_seconds: 30}
+review: {auto: false}
 """
 _LONG_AGO = 1_780_000_000
 

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 
 from dlc_assets.demo.run import MODEL
+from dlc_assets.derived.kinds import KINDS
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets_tests.live.server import LabServer, wait_until
@@ -31,10 +32,15 @@ _AUTO = "analyze: {auto: true, "
 POSTGRES = "DLC_ASSETS_POSTGRES_URL"
 
 
+# What is made of poses is for other tests: these are about runs, whatever they make.
+_NOTHING_MORE = "review: {auto: false}\n"
+
+
 def without_outputs_of_sessions(lab: Path) -> None:
     """Remove everything that was made from the recordings of *lab*; its trained model stays."""
     layout = LabLayout(lab)
-    for folder in (layout.recordings, layout.poses, layout.nwb, layout.catalog, layout.work):
+    derived = [layout.derived(kind.asset) for kind in KINDS]
+    for folder in (layout.recordings, layout.poses, *derived, layout.nwb, layout.catalog, layout.work):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -80,7 +86,7 @@ def busy_lab(demo_lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert _AUTO in settings.read_text()
     # The broken video is taken as it is, and not waited for as one that a camera may still close.
     text = settings.read_text().replace("settle_seconds: 1", "settle_seconds: 0")
-    settings.write_text(text.replace(_AUTO, f"{_AUTO}since: 2026-05-05, "))
+    settings.write_text(text.replace(_AUTO, f"{_AUTO}since: 2026-05-05, ") + _NOTHING_MORE)
     broken = lab / "recordings" / "m01" / "20260502" / "top.mp4"
     content = broken.read_bytes()
     broken.write_bytes(content[: len(content) // 2])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets_tests.live.conftest import BusyLab
+from docs_tools.screenshots import take
 
 pytestmark = pytest.mark.slow
 
@@ -37,3 +39,13 @@ def test_the_lineage_is_drawn_with_every_group_and_asset(busy_lab: BusyLab) -> N
                 page.get_by_text(asset, exact=True).last.wait_for(timeout=60_000)
         finally:
             browser.close()
+
+
+def test_the_command_takes_its_pictures_of_a_finished_lab(lab_copy: Path, tmp_path: Path) -> None:
+    if not _CHROMIUM.is_file():
+        pytest.skip(f"no browser at {_CHROMIUM}")
+    pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser with")
+    take(open_lab_folder(lab_copy), tmp_path / "pictures", pause_ms=300)
+    taken = {path.stem for path in (tmp_path / "pictures").iterdir()}
+    of_every_lab = {"lineage", "pose-table", "partitions", "trajectories", "model-evaluation", "model-comparison"}
+    assert taken - {"quality-report"} == of_every_lab

@@ -9,12 +9,13 @@ import pytest
 import sqlalchemy
 
 from dlc_assets.demo.run import MODEL
+from dlc_assets.jobs import REVIEWED
 from dlc_assets_tests.live.conftest import ARCHIVE, POSTGRES, without_outputs_of_sessions
 from dlc_assets_tests.live.server import LabServer, command
 
 pytestmark = pytest.mark.slow
 
-_JOBS = ["analyze", "export_nwb", "record", "train"]
+_JOBS = ["analyze", "export_nwb", "record", "review", "train"]
 
 
 def test_the_chain_runs_and_is_recorded_in_postgresql(postgres: dict[str, str], lab_copy: Path, tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_the_chain_runs_and_is_recorded_in_postgresql(postgres: dict[str, str], 
         shutil.rmtree(lab_copy / "recordings" / session)
     key = ARCHIVE[0]
 
-    for words in (("train", MODEL), ("scan",), ("analyze", key), ("export",)):
+    for words in (("train", MODEL), ("scan",), ("analyze", key), ("review",), ("export",)):
         done = command(lab_copy, *words, environment=postgres)
         assert done["exit"] == 0, (words, done["log"])
         assert [run["status"] for run in done["runs"]] == ["SUCCESS"], (words, done["log"])
@@ -43,7 +44,7 @@ def test_the_chain_runs_and_is_recorded_in_postgresql(postgres: dict[str, str], 
     assert [tuple(row) for row in materialized] == sorted(
         [(f'["{asset}"]', MODEL) for asset in ("training_dataset", "trained_model", "model_evaluation")]
         + [(f'["{asset}"]', key) for asset in ("session_recordings", "nwb_file")]
-        + [('["pose_table"]', f"{MODEL}|{key}")]
+        + [(f'["{asset}"]', f"{MODEL}|{key}") for asset in ("pose_table", *REVIEWED)]
     )
     assert not (lab_copy / "store" / "dagster").exists(), "the embedded instance was set up, too"
 

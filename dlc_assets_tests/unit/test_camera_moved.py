@@ -18,7 +18,8 @@ from dlc_assets.lab.files import sha256_file
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.recordings.info import need_session_info
-from dlc_assets.review.camera import CameraShift, camera_hashes, camera_shift, register
+from dlc_assets.review.camera import CameraShift, camera_hashes, camera_shift
+from dlc_assets.review.registration import register
 from dlc_assets_tests.unit.released_lab import add_session, reopened, write_lab
 
 FIRST, LATER = "sub-m01_ses-1", "sub-m01_ses-2"
@@ -51,8 +52,8 @@ def test_shift_and_rotation_are_found_to_a_fraction_of_a_pixel(dx: float, dy: fl
     later = np.clip(moved(scene[-1], dx, dy, degrees).astype(float) * 0.8 + 12, 0, 255).astype(np.uint8)
     found = register(gray(scene[0]), gray(later))
     assert found is not None
-    assert np.hypot(found[0] - dx, found[1] - dy) < 0.5
-    assert abs(found[2] - degrees) < 0.2
+    assert np.hypot(found.dx - dx, found.dy - dy) < 0.5
+    assert abs(found.rotation - degrees) < 0.2
 
 
 def test_a_shift_of_a_real_rig_is_found(real_data: Path) -> None:
@@ -64,10 +65,62 @@ def test_a_shift_of_a_real_rig_is_found(real_data: Path) -> None:
     one, other = (np.median([gray(frames[at]) for at in half], axis=0).astype(np.uint8) for half in (early, late))
     still = register(one, other)
     assert still is not None
-    assert np.hypot(*still[:2]) < 0.5
+    assert np.hypot(still.dx, still.dy) < 0.5
     found = register(one, moved(other, 9.3, -4.6, 0.8))
     assert found is not None
-    np.testing.assert_allclose(found, (9.3, -4.6, 0.8), atol=0.5)
+    np.testing.assert_allclose((found.dx, found.dy), (9.3, -4.6), atol=0.5)
+    assert found.rotation == pytest.approx(0.8, abs=0.2)
+
+
+def _arena(text: str = "", animal: tuple[int, int] | None = None, *, walls: bool = True) -> np.ndarray:
+    """Return a plain floor in light that falls off slowly, maybe with walls around it, a time stamp in the picture, an animal asleep."""
+    picture = np.tile(np.linspace(140, 165, 640), (480, 1)).astype(np.uint8)
+    if walls:
+        cv2.polylines(picture, [np.array([[40, 45], [600, 38], [612, 440], [30, 446]])], True, 60, 6)
+    if animal is not None:
+        cv2.ellipse(picture, animal, (60, 30), 20, 0, 360, 60, -1)
+        cv2.circle(picture, (animal[0] + 40, animal[1] - 5), 8, 110, -1)
+    return picture if not text else cv2.putText(picture, text, (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+
+
+def _filmed(picture: np.ndarray, seed: int) -> np.ndarray:
+    noisy = cv2.GaussianBlur(picture, (0, 0), 1) + np.random.default_rng(seed).normal(0, 1, picture.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("dx", "dy", "degrees"), [(5, 5, 0), (20, -10, 0), (9.3, -4.6, 0.8), (0, 0, 2)])
+def test_walls_around_a_plain_floor_are_enough(dx: float, dy: float, degrees: float) -> None:
+    found = register(_filmed(_arena(), 1), _filmed(moved(_arena(), dx, dy, degrees), 2))
+    assert found is not None
+    assert np.hypot(found.dx - dx, found.dy - dy) < 0.5
+    assert abs(found.rotation - degrees) < 0.2
+
+
+def test_a_time_stamp_that_stays_does_not_hide_that_the_scene_has_moved() -> None:
+    now = moved(_arena(), 12, -7, 1)
+    cv2.putText(now, "2026-05-01 10:12 CAM 1", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+    found = register(_filmed(_arena("2026-05-01 10:11 CAM 1"), 1), _filmed(now, 2))
+    assert found is not None
+    assert np.hypot(found.dx - 12, found.dy + 7) < 1
+    assert abs(found.rotation - 1) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "now"),
+    [("2026-05-01 CAM 1", None, None), ("", (200, 200), (260, 230)), ("2026-05-01 CAM 1", (200, 200), (400, 300))],
+    ids=["time stamp", "sleeping animal", "both"],
+)
+def test_a_time_stamp_or_an_animal_on_a_blank_floor_vouches_for_nothing(
+    text: str, before: tuple[int, int] | None, now: tuple[int, int] | None
+) -> None:
+    one, other = (_arena(text, animal, walls=False) for animal in (before, now))
+    assert register(_filmed(one, 1), _filmed(other, 2)) is None
+
+
+def test_one_straight_edge_does_not_tell_where_along_it_the_camera_stands() -> None:
+    picture = np.full((240, 320), 90, np.uint8)
+    picture[120:] = 170
+    assert register(_filmed(picture, 1), _filmed(picture, 2)) is None
 
 
 @pytest.mark.parametrize("what", ["dark", "noise", "another scene"])

@@ -14,11 +14,22 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from dlc_assets.assets import derived, export, inference, labeled_video, publishing, recordings, training
+from dlc_assets.assets import (
+    derived,
+    documentation,
+    export,
+    frames_to_label,
+    inference,
+    labeled_video,
+    publishing,
+    recordings,
+    training,
+)
 from dlc_assets.catalog import sql
 from dlc_assets.catalog.schema import COMPARISON, TABLES, VIEWS
 from dlc_assets.cli import app
 from dlc_assets.definitions import defs
+from dlc_assets.derived.kinematics_schema import RULES, base_columns
 from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.lab.session_metadata import SessionMetadata
 from dlc_assets.lab.settings import LabSettings
@@ -26,6 +37,8 @@ from dlc_assets.lab.specification import ModelSpecification
 from dlc_assets.lab.yaml_settings import read_settings
 from dlc_assets.poses.schema import COLUMNS
 from dlc_assets.sensors import definitions as sensors
+from docs_tools import reference
+from docs_tools.setting_types import keys
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -95,6 +108,25 @@ def test_the_page_of_a_settings_file_lists_its_keys_and_no_others(page: str, mod
     assert _first_cells((REFERENCE / page).read_text(encoding="utf-8")) == list(_keys(model))
 
 
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [
+        ("lab-yaml.md", LabSettings),
+        ("model-specification.md", ModelSpecification),
+        ("session-yaml.md", SessionMetadata),
+    ],
+)
+def test_the_page_of_a_settings_file_states_the_defaults_that_hold(page: str, model: type[BaseModel]) -> None:
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^\| `([^`]+)` \| ([^|]*) \|", text, re.MULTILINE))
+    wrong = {
+        key.path: (stated[key.path], key.default)
+        for key in keys(model)
+        if key.default.startswith("`") and stated[key.path].startswith("`") and stated[key.path] != key.default
+    }
+    assert not wrong, "key: (stated on the page, true); a default may also be told in words"
+
+
 def _settings_of_block(block: str, place: Path) -> BaseModel | None:
     """Read an example as the file that its first line names; a part of lab.yaml needs no name."""
     first = block.splitlines()[0]
@@ -120,6 +152,22 @@ def test_examples_of_settings_can_be_read(page: Path, tmp_path: Path) -> None:
         _settings_of_block(block, tmp_path)
 
 
+# --- what is made from the code
+
+
+def test_the_parts_of_the_reference_that_are_made_from_the_code_say_what_it_says() -> None:
+    names = [path.relative_to(ROOT).as_posix() for path in reference.outdated()]
+    assert not names, "these do not say what the code says: `make reference` writes them anew"
+
+
+def test_a_table_of_the_catalog_that_nobody_described_gets_a_place_and_its_columns() -> None:
+    page = (REFERENCE / "catalog.md").read_text(encoding="utf-8")
+    without = re.sub(r"^## `devices`.*?(?=^## )", "", page, flags=re.MULTILINE | re.DOTALL)
+    assert "manufacturer" not in without
+    added = reference.with_catalog_tables(without)
+    assert re.search(r"^## `devices`\n\nCameras.*?^\| `manufacturer` \| string \|", added, re.MULTILINE | re.DOTALL)
+
+
 # --- tables
 
 
@@ -141,8 +189,16 @@ def test_the_pose_tables_page_lists_its_columns() -> None:
     ]
 
 
+def test_the_kinematics_tables_page_lists_its_columns() -> None:
+    first_table = (REFERENCE / "kinematics-table.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert _rows(first_table) == [
+        *([name, arrow, unit, "no", description] for name, arrow, unit, _, description in base_columns()),
+        *([r.template, r.arrow, r.unit, "yes" if r.lengths else "no", r.description] for r in RULES),
+    ]
+
+
 def test_every_table_of_element_deeplabcut_is_mapped_to_its_catalog_table() -> None:
-    text = _sections(ROOT / "README.md")["Coming from Element DeepLabCut"]
+    text = _sections(ROOT / "docs" / "coming-from-element-deeplabcut.md")["The map"]
     mapped = {
         (element, table)
         for line in text.splitlines()
@@ -244,9 +300,10 @@ def test_the_page_of_assets_lists_the_settings_of_a_run() -> None:
     configs: dict[str, type[Any]] = {
         "trained_model": training.TrainingConfig,
         "model_evaluation": training.EvaluationConfig,
+        "frames_to_label": frames_to_label.FramesToLabelConfig,
         "session_recordings": recordings.RecordingsConfig,
         "pose_table": inference.PoseTableConfig,
-        "review_poses": derived.DerivedConfig,
+        "review_poses": derived.ReviewConfig,
         "labeled_video": labeled_video.LabeledVideoConfig,
         "nwb_file": export.NwbConfig,
         "dandi_asset": publishing.PublishConfig,
@@ -267,6 +324,24 @@ def test_the_concepts_name_every_sensor_and_every_asset() -> None:
     named = set(re.findall(r"`([a-z_]+)`", text))
     assert {sensor.name for sensor in sensors.ALL} <= named
     assert _asset_names() <= named
+
+
+def test_the_description_of_every_asset_leads_to_its_page() -> None:
+    specs = list(defs.resolve_all_asset_specs())
+    assert {spec.key.to_user_string() for spec in specs} == set(documentation.PAGES)
+    for spec in specs:
+        page = documentation.PAGES[spec.key.to_user_string()]
+        assert (documentation.DOCS / page).is_file(), page
+        assert (spec.description or "").endswith(f"docs/{page}`")
+        assert "docs" in spec.metadata
+
+
+def test_where_the_pages_are_served_the_descriptions_link_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(documentation.DOCS_URL, "https://lab.example/docs/")
+    (spec,) = documentation.with_pages([dg.AssetSpec("catalog", description="Tables.")])
+    url = "https://lab.example/docs/reference/catalog.html"
+    assert spec.description == f"Tables.\n\nMore: [docs/reference/catalog.md]({url})"
+    assert spec.metadata["docs"] == dg.MetadataValue.url(url)
 
 
 # --- links
@@ -303,3 +378,14 @@ def test_every_page_is_reached_from_the_readme(page: Path) -> None:
                 seen.add(target)
                 waiting.append(target)
     assert page in seen
+
+
+def test_every_picture_is_small_and_on_a_page() -> None:
+    shown = {
+        (page.parent / link).resolve()
+        for page in PAGES
+        for link in re.findall(r"!\[[^]]*\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    }
+    for picture in (ROOT / "docs" / "images").iterdir():
+        assert picture in shown, f"no page shows {picture.name}"
+        assert picture.stat().st_size <= 200_000, picture.name

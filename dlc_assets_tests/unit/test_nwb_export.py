@@ -25,7 +25,8 @@ from dlc_assets.nwb.training_frames import training_frames
 from dlc_assets.nwb.validation import check_nwb
 from dlc_assets.poses.schema import PoseMetadata, Track
 from dlc_assets.poses.table_file import write_pose_table
-from dlc_assets.recordings.info import RecordedFile, SessionInfo, StoredFile, need_session_info, write_times
+from dlc_assets.recordings.info import RecordedFile, SessionInfo, StoredFile, need_session_info, read_times, write_times
+from dlc_assets.review.labeled_video import label_session
 from dlc_assets.training.dataset import image_of_frame
 from dlc_assets.training.frozen import FRAMES as FRAMES_FILE
 from dlc_assets.training.models import ModelVersion
@@ -317,6 +318,28 @@ def test_filtered_poses_follow_into_the_file_once_they_are_made(lab: Lab) -> Non
     manifest, written_now = export(reopened(lab))
     assert written_now
     assert len(read_provenance(nwb_files(lab, manifest)[0])["recordings"]["top"]["poses"]) == 1
+
+
+def test_a_labeled_video_follows_into_the_file_where_the_lab_wants_it(lab: Lab) -> None:
+    analyse(lab, add_version(lab))
+    path = lab.layout.settings_file
+    path.write_text(path.read_text().replace("nwb: {keywords", "nwb: {labeled_videos: true, keywords"))
+    lab = reopened(lab)
+    manifest, _ = export(lab)
+    assert "labeled videos" not in manifest.inputs
+    span = {"start": 3, "end": 20, "span_unit": "frames"}
+    label_session(lab, "walker", KEY, overrides=span, recompute=False, run_id="", log=print)
+    manifest, written_now = export(lab)
+    assert written_now
+    [file] = nwb_files(lab, manifest)
+    with opened(file) as nwbfile:
+        series = nwbfile.processing["behavior"]["PoseEstimation"].labeled_video
+        assert series.num_samples == 17
+        assert series.starting_time == pytest.approx(float(read_times(lab.layout, KEY, "top")[3]))
+        linked = file.parent / series.external_file[0]
+    assert linked.resolve().is_relative_to(lab.layout.derived("labeled_video").resolve())
+    assert manifest.details["findings"] == []
+    assert export(lab)[1] is False
 
 
 def test_a_session_s_file_of_the_rig_is_extended_and_the_export_follows_it(lab: Lab) -> None:

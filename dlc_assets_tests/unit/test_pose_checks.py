@@ -14,6 +14,7 @@ import pytest
 from dlc_assets.checks.outcomes import CHECKS
 from dlc_assets.demo.scene import BODYPARTS, Scene, SceneSettings
 from dlc_assets.inference.pose_tables import pose_inputs
+from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import Manifest, read_manifest
@@ -324,3 +325,112 @@ def test_the_arena_is_kept_with_a_margin(tmp_path: Path) -> None:
     found = findings(small)["outside"]
     assert not found.passed
     assert "outside the arena" in found.moments[0].what
+
+
+@pytest.mark.parametrize("stated", ["off", "{severity: off}", "{severity: 'off'}"])
+def test_a_check_is_turned_off_as_people_write_it(tmp_path: Path, stated: str) -> None:
+    lab = checked_lab(tmp_path, clean(), f"checks: {{jumps: {stated}, drift: error}}\n")
+    assert "jumps" not in findings(lab)
+    assert lab.settings.checks.drift.severity == "error"
+
+
+def test_another_word_than_a_severity_is_refused(tmp_path: Path) -> None:
+    said = r"checks\.jumps\.severity: expected 'warn', 'error' or 'off', got 'never'"
+    with pytest.raises(SettingsError, match=said):
+        write_lab(tmp_path / "lab", LAB + "checks: {jumps: never}\n")
+
+
+def test_what_is_beyond_the_labs_own_speed_is_a_jump(tmp_path: Path) -> None:
+    scale = "setups: {top: [{scale: {px_per_cm: 8}}]}\n"
+    calm = checked_lab(tmp_path / "calm", clean(), scale + "checks: {jumps: {max_cm_per_s: 300}}\n")
+    assert findings(calm)["jumps"].passed
+    tracks = clean()
+    _jump(tracks)
+    strict = findings(checked_lab(tmp_path / "strict", tracks, scale + "checks: {jumps: {max_cm_per_s: 300}}\n"))[
+        "jumps"
+    ]
+    assert not strict.passed
+    assert "cm/s" in strict.moments[0].what
+    mild = checked_lab(tmp_path / "mild", tracks, scale + "checks: {jumps: {max_cm_per_s: 5000}}\n")
+    assert findings(mild)["jumps"].passed
+
+
+def test_limbs_can_be_stated_where_the_model_has_none(tmp_path: Path) -> None:
+    tracks = clean()
+    tracks["", "tailbase"][0, 20:40] = tracks["", "snout"][0, 20:40] + 200
+    usual = findings(checked_lab(tmp_path / "usual", tracks))["limb_lengths"]
+    assert list(usual.details["top"]) == [f"{one} to {other}" for one, other in SKELETON]
+    stated = "checks: {limb_lengths: {pairs: [[snout, tailbase], [snout, whisker]]}}\n"
+    found = findings(checked_lab(tmp_path / "stated", tracks, stated))["limb_lengths"]
+    assert list(found.details["top"]) == ["snout to tailbase"]
+    assert not found.passed
+
+
+def test_two_paws_are_no_measure_of_a_mouse(tmp_path: Path) -> None:
+    """They swing by their own distance many times a second, one rests while the other moves: no fault of the network."""
+    seconds = np.arange(FRAMES) / RATE
+    moving = np.stack([80 + 25 * np.sin(14 * seconds), 90 + 10 * np.cos(14 * seconds), np.full(FRAMES, 0.97)])
+    resting = np.stack([np.full(FRAMES, 100.0), np.full(FRAMES, 95.0), np.full(FRAMES, 0.97)])
+    paws = {("", "paw_l"): moving.astype(np.float32), ("", "paw_r"): resting.astype(np.float32)}
+    assert failing(checked_lab(tmp_path / "paws", paws)) == []
+    paws["", "paw_l"][:2, 100] = (250, 10)
+    assert failing(checked_lab(tmp_path / "jump", paws)) == ["jumps"]
+
+
+def test_a_point_that_is_still_within_a_long_sleep_is_no_fault_but_one_that_is_left_behind_after_it_is(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(3)
+    asleep = 4_000
+    tracks = {}
+    for name, values in clean().items():
+        sleeping = np.repeat(values[:, :1], asleep, axis=1)
+        sleeping[:2] += rng.normal(0, 0.2, (2, asleep))
+        sleeping[2] = 0.97
+        tracks[name] = np.concatenate([sleeping, values], axis=1).astype(np.float32)
+    assert findings(checked_lab(tmp_path / "asleep", tracks))["stuck"].passed
+    tracks["", "snout"][:2, asleep:] = tracks["", "snout"][:2, asleep - 1 : asleep]
+    tracks["", "snout"][2, asleep:] = 0.97
+    found = findings(checked_lab(tmp_path / "left", tracks))["stuck"]
+    assert not found.passed
+    assert found.moments[0].first_frame <= asleep < found.moments[0].last_frame
+
+
+def test_a_check_that_fails_itself_never_stops_a_pose_table_and_is_a_warning(tmp_path: Path) -> None:
+    lab = checked_lab(tmp_path, clean(), "checks: {jumps: error}\n")
+    next(lab.layout.poses.rglob("*.parquet")).write_bytes(b"nonsense")
+    outcome = CHECKS["pose_table"]["jumps"](poses_of(lab), lab.root)
+    assert (outcome.passed, outcome.severity.value) == (False, "WARN")
+    assert "could not be done" in outcome.description
+    lab.layout.settings_file.write_text("checks: [")
+    outcome = CHECKS["pose_table"]["jumps"](poses_of(lab), lab.root)
+    assert (outcome.passed, outcome.severity.value) == (False, "WARN")
+    assert "not valid YAML" in outcome.description
+
+
+def test_findings_follow_what_they_were_made_from(tmp_path: Path) -> None:
+    lab = checked_lab(tmp_path, clean())
+    assert findings(lab)["frames_match"].passed
+    times = lab.layout.recording_times(SESSION, "top")
+    write_times(times, np.arange(FRAMES) / RATE + 1, [FRAMES])
+    probed = read_manifest(lab.layout.session_recordings(SESSION))
+    assert probed is not None
+    probed.data_version = "probed again"
+    probed.write(lab.layout.session_recordings(SESSION))
+    assert not findings(lab)["frames_match"].passed
+
+
+def test_a_camera_that_nobody_can_vouch_for_is_a_warning_though_one_that_moved_is_an_error(tmp_path: Path) -> None:
+    lab = checked_lab(tmp_path, clean(), "setups: {top: [{reference: nowhere.png}]}\n")
+    found = findings(lab)["camera_moved"]
+    assert (found.passed, found.severity) == (False, "warn")
+    assert lab.settings.checks.camera_moved.severity == "error"
+
+
+def test_every_body_part_that_is_seldom_found_is_named(tmp_path: Path) -> None:
+    tracks = clean()
+    for part in ("snout", "leftear", "tailbase", "bodycenter"):
+        tracks["", part][2, : FRAMES * 3 // 4] = 0.1
+    said = findings(checked_lab(tmp_path, tracks))["body_parts_found"].sentence
+    assert sum(part in said for part in ("snout", "leftear", "tailbase", "bodycenter")) == 3
+    assert "and 1 more" in said

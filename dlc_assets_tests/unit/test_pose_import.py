@@ -325,6 +325,10 @@ def test_a_crop_is_found_for_trackers_and_wrong_ones_are_refused(tmp_path: Path)
         with pytest.raises(InputError, match="State the crop by hand"):
             crop_of_result(tracked)
     assert crop_of_result(tmp_path / "otherDLC.h5") is None
+    meta(path, [1, 40, 2, 45]).rename(tmp_path / r"videos\topDLC_meta.pickle")
+    unpacked = crop_of_result(tracked.rename(tmp_path / r"videos\topDLC_filtered.HOLDOUT.h5"))
+    assert unpacked is not None
+    assert unpacked.offset == (1, 2)
 
 
 def test_the_real_multi_animal_facts_are_read(real_data: Path) -> None:

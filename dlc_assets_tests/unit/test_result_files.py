@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import tables
 
+from dlc_assets.adoption.crop_facts import crop_of_result
 from dlc_assets.adoption.result_files import images_of, read_result, result_header
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.poses.formats import tracks_from_dlc
@@ -407,6 +408,48 @@ def test_real_files_get_the_warnings_they_deserve(real_data: Path) -> None:
     assert "2 folders" in problem(calibration, "folders")
     short = real_data / "sleap-flies/dlc/labeled-data/video/maudlc_testdata.csv"
     assert 'line 1: the header line "scorer" has 13 cells' in problem(short, "scorer")
+
+
+def test_real_assemblies_are_read_and_said_not_to_be_tracked(real_data: Path) -> None:
+    path = real_data / "trimouse-results/trimouse_assemblies.pickle"
+    read = read_result(path)
+    with path.open("rb") as file:
+        held = pickle.load(file)
+    assert (read.individuals, len(read.bodyparts), len(read.frames)) == (["animal1", "animal2", "animal3"], 12, 50)
+    assert (read.scorer, read.bodyparts[0]) == ("DLC_resnet_50_MultiMouseDec16shuffle0_20000", "snout")
+    for frame in (0, 31, 49):
+        for animal in range(3):
+            for part in range(12):
+                track = read.tracks[12 * animal + part]
+                got = [track.x[frame], track.y[frame], track.likelihood[frame]]
+                np.testing.assert_array_equal(got, held[frame][animal][part, :3].astype(np.float32))
+    assert problem(path, "not told apart")
+    assert result_header(path).rows == 50
+    with pytest.raises(InputError, match="assemblies alone hold poses"):
+        read_result(path.with_name("trimouse_tracklets.pickle"))
+
+
+def test_assemblies_of_frames_with_fewer_animals_and_unique_body_parts_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "m1DLC_assemblies.pickle"
+    one = np.array([[1.0, 2, 0.5, -1], [-1, -1, -1, -1]])
+    path.write_bytes(pickle.dumps({0: one[None], 2: np.stack([one, one + 4]), "single": {2: np.array([[7.0, 8, 1]])}}))
+    with pytest.raises(InputError, match=r"neither m1DLC_meta\.pickle nor m1DLC_full\.pickle"):
+        read_result(path)
+    facts = {"Scorer": SCORER, "bodyparts": ["snout", "tail"], "unique_bodyparts": ["corner"], "cropping": False}
+    (tmp_path / "m1DLC_meta.pickle").write_bytes(pickle.dumps({"data": facts}))
+    read = read_result(path)
+    assert read.frames.tolist() == [0, 2]
+    assert [(track.individual, track.bodypart) for track in read.tracks][-2:] == [
+        ("animal2", "tail"),
+        ("single", "corner"),
+    ]
+    np.testing.assert_array_equal(read.tracks[0].x, np.float32([1, 1]))
+    np.testing.assert_array_equal(read.tracks[1].likelihood, np.float32([np.nan, np.nan]))
+    np.testing.assert_array_equal(read.tracks[2].x, np.float32([np.nan, 5]))
+    np.testing.assert_array_equal(read.tracks[4].y, np.float32([np.nan, 8]))
+    crop = crop_of_result(path)
+    assert crop is not None
+    assert crop.offset == (0, 0)
 
 
 def test_the_real_flies_are_sleaps_and_their_scores_are_no_likelihoods(real_data: Path) -> None:
