@@ -308,7 +308,8 @@ def estimate_session(
 
 def _is_made_from(existing: Manifest, manifest: Manifest) -> bool:
     """Say whether *existing* is made from what the new *manifest* states."""
-    return existing.inputs == inputs_like(existing, manifest.inputs) and existing.overrides == manifest.overrides
+    inputs = inputs_like(existing, manifest.inputs)
+    return existing.input_hash == manifest.model_copy(update={"inputs": inputs}).input_hash
 
 
 def _version(lab: Lab, model: str, session: SessionInfo, overrides: Mapping[str, Any]) -> ModelVersion:
