@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+
+from dlc_assets_tests import workers
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,10 +41,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Dagster's beta and preview warnings are errors, but for the features that we accept with a reason."""
     from dlc_assets.accepted_features import ACCEPTED
 
+    workers.share_the_cores()
     for category in ("BetaWarning", "PreviewWarning"):
         config.addinivalue_line("filterwarnings", f"error::dagster.{category}")
     for accepted, message, _ in ACCEPTED:  # the last line that fits a warning counts
         config.addinivalue_line("filterwarnings", f"ignore:{message}:dagster.{accepted.__name__}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    workers.order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> workers.InTheirOrder:
+    return workers.InTheirOrder(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -110,17 +123,15 @@ def _python(code: str, lab: Path) -> str:
 def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
     """A small demo, rendered, trained, analysed and exported for real, once for all tests. Read it; write into `lab_copy`."""
     stated = os.environ.get(_MADE_BEFORE)
-    if stated is None or not (Path(stated) / "facts.json").is_file():
-        place = Path(stated) if stated is not None else tmp_path_factory.mktemp("demo")
-        lab = place / "lab"
-        _python(_RENDER, lab)
-        (place / "inputs.json").write_text(json.dumps(hash_inputs(lab)))
-        (place / "facts.json").write_text(_python(_RUN, lab))
-    else:
-        place = Path(stated)
-    return FinishedDemo(
-        place / "lab", json.loads((place / "inputs.json").read_text()), json.loads((place / "facts.json").read_text())
-    )
+    place = Path(stated) if stated else workers.common_folder(tmp_path_factory) / "demo"
+    place.mkdir(parents=True, exist_ok=True)
+    lab, inputs, facts = place / "lab", place / "inputs.json", place / "facts.json"
+    with FileLock(place / "lock"):  # the other worker may be making it
+        if not facts.is_file():
+            _python(_RENDER, lab)
+            inputs.write_text(json.dumps(hash_inputs(lab)))
+            facts.write_text(_python(_RUN, lab))
+    return FinishedDemo(lab, json.loads(inputs.read_text()), json.loads(facts.read_text()))
 
 
 @pytest.fixture(scope="session")
