@@ -47,6 +47,10 @@ def read_assemblies(path: Path) -> Assemblies:
         raise InputError(f"{path}: expected DeepLabCut's assemblies, a dictionary by frame, got {type(held).__name__}.")
     scorer, bodyparts, unique_bodyparts = _names(path)
     singles = held.get(_SINGLE) or {}
+    if not isinstance(singles, dict) or not all(
+        isinstance(value, (list, np.ndarray)) for value in held.values() if value is not singles
+    ):
+        raise InputError(f"{path}: expected DeepLabCut's assemblies, a list of animals for each frame.")
     numbers = sorted({key for key in [*held, *singles] if isinstance(key, int) and not isinstance(key, bool)})
     strange = [key for key in held if key != _SINGLE and key not in numbers]
     if strange or (numbers and numbers[0] < 0):
@@ -63,7 +67,7 @@ def read_assemblies(path: Path) -> Assemblies:
 
 
 def _points(path: Path, frame: int, stated: Any, count: int) -> np.ndarray:
-    points = np.asarray(stated) if isinstance(stated, (np.ndarray, list)) else np.empty(0)
+    points: np.ndarray = stated if isinstance(stated, np.ndarray) else np.empty(0)
     if points.dtype.kind not in "fiu" or points.ndim != 2 or len(points) != count or points.shape[1] < 3:
         raise InputError(
             f"{path}, frame {frame}: expected {count} body parts of x, y, likelihood, got the shape {points.shape}."
@@ -73,21 +77,26 @@ def _points(path: Path, frame: int, stated: Any, count: int) -> np.ndarray:
     return made
 
 
+def _part(held: Any, name: str) -> dict[Any, Any]:
+    part = held.get(name) if isinstance(held, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
 def _names(path: Path) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Return the scorer, the body parts of each animal, and those that there is one of."""
     stem = path.name.removesuffix(ASSEMBLIES)
     meta, full = path.with_name(f"{stem}_meta.pickle"), path.with_name(f"{stem}_full.pickle")
     scorer = ""
     if meta.is_file():
-        data = load_pickle(meta).get("data", {})
+        data = _part(load_pickle(meta), "data")
         scorer = str(data.get("Scorer", ""))
         if "bodyparts" in data:  # DeepLabCut 3
             return scorer, tuple(map(str, data["bodyparts"])), tuple(map(str, data.get("unique_bodyparts") or ()))
-        names = data.get("DLC-model-config file", {}).get("all_joints_names")
+        names = _part(data, "DLC-model-config file").get("all_joints_names")
         if names:
             return scorer, tuple(map(str, names)), ()
     if full.is_file():
-        names = load_pickle(full).get("metadata", {}).get("all_joints_names")
+        names = _part(load_pickle(full), "metadata").get("all_joints_names")
         if names:
             return scorer, tuple(map(str, names)), ()
     raise InputError(

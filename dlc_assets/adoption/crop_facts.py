@@ -5,6 +5,7 @@ Results of a cropped analysis are relative to the crop. Without its offset they 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _crop(meta: Path, data: dict[Any, Any]) -> CropFact:
         raise InputError(
             f"{meta}: expected cropping_parameters as [x from, x to, y from, y to], got {stated!r}. State the crop by hand."
         )
-    if any(float(value) != int(value) for value in stated):
+    if not all(math.isfinite(value) and float(value) == int(value) for value in stated):
         raise InputError(f"{meta}: expected cropping_parameters in whole px, got {stated!r}. State the crop by hand.")
     x0, x1, y0, y1 = (int(value) for value in stated)
     if not (0 <= x0 < x1 and 0 <= y0 < y1):

@@ -7,7 +7,8 @@ kept and said, with the row.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -265,13 +266,18 @@ def _is_hdf5(path: Path) -> bool:
     return False
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open the HDF5 file at *path* for reading; what h5py cannot read of it is an InputError."""
     import h5py
 
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: expected an HDF5 file, but it is damaged or was not copied whole: {error}") from None
+        with h5py.File(path, "r") as file:
+            yield file
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: expected an HDF5 file with a table of poses, but it is damaged or was not copied whole: {error}"
+        ) from None
 
 
 def _dlc_table(file: Any, path: Path) -> H5Table:
@@ -284,10 +290,7 @@ def _dlc_table(file: Any, path: Path) -> H5Table:
         raise InputError(
             f"{path}: expected one table of poses, got {len(keys)}: {', '.join(keys)}. Keep one in the file."
         )
-    try:
-        return h5_table(file, (known or keys)[0], path)
-    except (KeyError, IndexError, AttributeError, ValueError, OSError) as error:
-        raise InputError(f"{path}: expected a table as pandas writes it, but it is damaged: {error}") from None
+    return h5_table(file, (known or keys)[0], path)
 
 
 def _columns(path: Path, levels: Sequence[str], columns: Sequence[tuple[str, ...]]) -> _Columns:

@@ -320,7 +320,7 @@ def test_a_crop_is_found_for_trackers_and_wrong_ones_are_refused(tmp_path: Path)
     crop = crop_of_result(tracked)
     assert crop is not None
     assert (crop.x, crop.y, crop.offset) == ((1, 40), (2, 45), (1, 2))
-    for wrong in ([40, 1, 2, 45], [1, 40, 2], ["a", 40, 2, 45], [1, 40.5, 2, 45]):
+    for wrong in ([40, 1, 2, 45], [1, 40, 2], ["a", 40, 2, 45], [1, 40.5, 2, 45], [1, float("nan"), 2, 45]):
         meta(path, wrong)
         with pytest.raises(InputError, match="State the crop by hand"):
             crop_of_result(tracked)

@@ -275,6 +275,31 @@ def test_files_that_were_not_copied_whole_are_refused(tmp_path: Path, content: b
         result_header(path)
 
 
+def test_a_table_that_is_damaged_inside_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.h5", table(individuals=("a", "b")), key="tracks", format="fixed")
+    whole = path.read_bytes()
+    for damage in ("axis1", "block0_values", "block0_items_label2", "axis0_level1"):
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            del file[f"tracks/{damage}"]
+        with pytest.raises(InputError, match=r"a\.h5: expected an HDF5 file with a table of poses"):
+            read_result(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not copied whole"):
+        result_header(path)
+
+
+@pytest.mark.parametrize(
+    "held", [[1], {0: 3}, {0: [[1, 2], [3]]}, {"a": []}, {"single": 4}, {-1: []}, {0: [np.ones(3)]}]
+)
+def test_assemblies_that_are_none_are_refused(tmp_path: Path, held: Any) -> None:
+    path = tmp_path / "m1DLC_assemblies.pickle"
+    path.write_bytes(pickle.dumps(held))
+    (tmp_path / "m1DLC_meta.pickle").write_bytes(pickle.dumps({"data": {"bodyparts": ["snout"]}}))
+    with pytest.raises(InputError, match=r"m1DLC_assemblies\.pickle.*expected"):
+        read_result(path)
+
+
 def test_a_csv_that_is_no_table_of_poses_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "learning_stats.csv"
     path.write_text("500, 0.03, 0.005\n")
