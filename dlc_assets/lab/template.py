@@ -31,11 +31,17 @@ devices:
   # side: {{description: camera beside the arena, manufacturer: Basler, model: acA1300-200um}}
 
 # What belongs to a camera over a period. A network sees only the crop (px of the upright frame: first column or row, first one
-# left out); poses are in the full frame all the same.
+# left out); poses are in the full frame all the same. Scale and regions (rectangles, polygons, circles, px) are for what is measured; a
+# reference (a picture, or a session) shows where the camera stood, so that it is noticed when it has moved.
 # setups:
 #   top:
-#     - {{until: 2026-08-31, crop: {{x: [0, 640], y: [0, 480]}}}}
-#     - {{from: 2026-09-01, crop: {{x: [80, 720], y: [0, 480]}}}}
+#     - {{until: 2026-08-31, crop: {{x: [0, 640], y: [0, 480]}}, scale: {{px_per_cm: 8.1}}}}
+#     - from: 2026-09-01
+#       crop: {{x: [80, 720], y: [0, 480]}}
+#       scale: {{px_per_cm: 8.3}}
+#       regions: {{center: [[240, 140], [440, 340]], feeder: {{circle: {{center: [100, 90], radius: 40}}}}}}
+#       arena: [[90, 10], [710, 470]]
+#       reference: sub-m01_ses-20260901
 
 # What archives ask of each animal. subject_defaults: what all have that do not state it themselves.
 # subject_defaults: {{species: Mus musculus, strain: C57BL/6J}}
@@ -58,6 +64,11 @@ analyze: {{auto: true, since: {today}}}
 #   precision: float32                       # or proven: a faster one, for models that have proof
 #   batch_size: auto
 #   dynamic_cropping: {{threshold: 0.5, margin: 10}}   # look only around where the animal was in the frame before
+# What is made of released poses by itself (review: {{auto: false}} turns it off): filtered poses, measures, a report on each session.
+# filters: [{{step: confidence}}, {{step: interpolate, max_gap: 0.1}}, {{step: median, window: 0.1}}]   # or none
+# kinematics: {{body_axis: [tailbase, snout], distances: [[tailbase, snout]]}}
+# checks: {{jumps: {{max_speed: 25}}, drift: off}}   # what counts as odd in poses
+# labeled_video: {{auto: true, poses: filtered}}     # draw the poses of every session onto its video
 # nwb: {{videos: link}}                      # link | copy | leave_out
 # dandi: {{instance: dandi-sandbox, dandiset: "000123"}}   # where `dlc-assets publish` uploads to
 # Who is told of failures, of progress that stops, and daily of everything. Passwords and the URL of a webhook are secrets: they go
