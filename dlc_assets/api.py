@@ -190,6 +190,7 @@ class OpenLab:
         cohort: str | None = None,
         allow_mixed_versions: bool = False,
         filtered: bool = False,
+        canonical: bool = False,
     ) -> PoseSelection:
         """Return a lazy selection of poses: nothing is read before `.to_pandas()`, `.to_xarray()`, `.to_dlc()` or `.to_arrow()`.
 
@@ -201,7 +202,8 @@ class OpenLab:
             ``name`` or ``name@version``. A name without version takes the released version of each session, else the current one.
             None takes the models that the release rules name for each session, or the only model there is.
         bodyparts, recording, individuals
-            Names; None takes all.
+            Names; None takes all. A body part is found by the lab's name or by any synonym that lab.yaml gives it (``body_parts``),
+            whatever the model calls it, and has the name that it was asked for by.
         cohort
             A frozen cohort: exactly the poses that it was frozen with, whatever is released now; *session* and *model* choose among
             them. Versions may mix, as they did then.
@@ -210,6 +212,8 @@ class OpenLab:
         filtered
             The poses after the lab's filters (``filtered_pose_table``), in the place of those that the network gave. Of a cohort: by the
             filters that it was frozen with, whatever lab.yaml states now; they are computed when read where the store has them no more.
+        canonical
+            Whether body parts are called by the lab's names, in the place of the models' own or of those they were asked for by.
 
         Raises
         ------
@@ -227,6 +231,8 @@ class OpenLab:
                 bodyparts=_names(bodyparts) or None,
                 individuals=_names(individuals) or None,
                 allow_mixed_versions=True,
+                names=self.lab.settings.body_part_names,
+                canonical=canonical,
             )
         self._check_models(_names(model))
         sessions = [self._known_session(key) for key in _names(session)] or recorded_sessions(self.lab)
@@ -265,6 +271,8 @@ class OpenLab:
             bodyparts=_names(bodyparts) or None,
             individuals=_names(individuals) or None,
             allow_mixed_versions=allow_mixed_versions,
+            names=self.lab.settings.body_part_names,
+            canonical=canonical,
         )
 
     def kinematics(

@@ -18,7 +18,7 @@ from dlc_assets.assets.recordings import SESSIONS_PER_RUN as RECORDINGS_PER_RUN
 from dlc_assets.derived.product import derived_manifest
 from dlc_assets.inference.crops import setup_problems
 from dlc_assets.inference.frozen_poses import cohort_files
-from dlc_assets.inference.pose_tables import pose_inputs, pose_manifest, wanted_version
+from dlc_assets.inference.pose_tables import inputs_like, pose_inputs, pose_manifest, wanted_version
 from dlc_assets.inference.releases import released_by, releases_of, rule_problems
 from dlc_assets.lab.cohorts import Cohort, find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError, SettingsError, did_you_mean
@@ -250,7 +250,7 @@ def _analysed(lab: Lab, model: str, session: str, settings: Mapping[str, Any]) -
     if manifest is None or (settings and manifest.overrides != settings):
         return False
     try:
-        return manifest.inputs == pose_inputs(lab, model, recorded[0])
+        return manifest.inputs == inputs_like(manifest, pose_inputs(lab, model, recorded[0]))
     except SettingsError:  # a crop that does not fit this session: its run says so, and the others go on
         return False
 

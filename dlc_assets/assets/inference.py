@@ -140,6 +140,9 @@ def _metadata(lab: Lab, manifest: Manifest, estimated_now: bool) -> dict[str, An
     times, tracks = read_thinned_tracks(first.path, previews.TRAJECTORY_POINTS)
     rows = details["recordings"]
     seconds = sum(row["seconds"] for row in rows)
+    likelihoods = [
+        value for row in rows for value in row["mean_likelihood"].values()
+    ]  # none: imported poses without any
     return {
         "model version": details["version"],
         "trajectories": previews.trajectories(tracks, times, recording.width, recording.height, details["pcutoff"]),
@@ -154,7 +157,7 @@ def _metadata(lab: Lab, manifest: Manifest, estimated_now: bool) -> dict[str, An
         "share below p-cutoff": previews.table(
             [{"recording": row["recording"], **row["share_below_pcutoff"]} for row in rows]
         ),
-        "mean likelihood": round(float(np.mean([v for row in rows for v in row["mean_likelihood"].values()])), 4),
+        "mean likelihood": round(float(np.mean(likelihoods)), 4) if likelihoods else np.nan,
         **_how(details["inference"]),
         "inference": dg.MetadataValue.json(details["inference"]),
         "dagster/uri": dg.MetadataValue.path(str(first.path.parent)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlc_assets.inference.frozen_poses import cohort_files, frozen_manifest
-from dlc_assets.inference.pose_tables import pose_files, pose_inputs
+from dlc_assets.inference.pose_tables import inputs_like, pose_files, pose_inputs
 from dlc_assets.inference.releases import Releases, releases_of, rule_for
 from dlc_assets.lab.cohorts import find_cohort
 from dlc_assets.lab.errors import DlcAssetsError, InputError, NotFoundError
@@ -132,7 +132,7 @@ def _behind(lab: Lab, session: SessionInfo, chosen: ChosenPoses) -> list[str]:
     """Say what poses would be made from otherwise now; a bundle describes them as they were made."""
     manifest, version = chosen.manifest, chosen.version
     try:
-        now = {**pose_inputs(lab, version.model, session), "model": manifest.inputs["model"]}
+        now = inputs_like(manifest, {**pose_inputs(lab, version.model, session), "model": manifest.inputs["model"]})
     except DlcAssetsError:
         return []
     changed = [name for name in sorted({*now, *manifest.inputs}) if now.get(name) != manifest.inputs.get(name)]

@@ -18,7 +18,7 @@ from dlc_assets.bundles.reading import read_bundle
 from dlc_assets.bundles.readme import readme
 from dlc_assets.bundles.software import installed, this_platform
 from dlc_assets.bundles.tolerance import tolerances
-from dlc_assets.inference.pose_tables import dynamic_cropping_of
+from dlc_assets.inference.pose_tables import dynamic_cropping_of, imported_from
 from dlc_assets.lab.cohorts import freezing
 from dlc_assets.lab.errors import DlcAssetsError, InputError, SettingsError
 from dlc_assets.lab.files import atomic_path
@@ -163,6 +163,11 @@ def _described(session: SessionInfo, chosen: ChosenPoses, file: PoseFile) -> Bun
         raise InputError(
             f"{file.path} is not the table that the manifest beside it speaks of: restore both from a backup, or estimate the poses "
             f"again with `dlc-assets analyze {file.session} --recompute`."
+        )
+    if imported_from(chosen.manifest) is not None:
+        raise InputError(
+            f"{file.path} was {metadata.origin}: it was not made here, so nobody could make it again from a bundle. Estimate the poses "
+            f"with `dlc-assets analyze {file.session} --recompute` if the network runs here, or leave the session out."
         )
     if not metadata.video_files:
         raise InputError(

@@ -286,9 +286,14 @@ TABLES: tuple[CatalogTable, ...] = (
         "Body parts of the lab's projects and models, and what their names mean.",
         ("BodyPart",),
         _columns(
-            ("body_part", "string", "Body part's name."),
+            ("body_part", "string", "Body part's name, as a model or lab.yaml has it."),
+            (
+                "canonical",
+                "string",
+                "The lab's name of the same body part: where lab.yaml calls body_part a synonym, of what.",
+            ),
             ("description", "string", "What lab.yaml says of it."),
-            ("declared", "bool", "Whether lab.yaml describes it."),
+            ("declared", "bool", "Whether lab.yaml describes it, under this name or as a synonym."),
             ("models", "list<string>", "Models that estimate it, or will once they are trained."),
         ),
     ),

@@ -375,11 +375,14 @@ def _body_parts(sources: _Sources) -> Iterator[Row]:
     for version in sources.versions:
         for name in version.card.get("bodyparts", ()):
             models[name].add(version.model)
-    for name in sorted({*declared, *models}):
+    names = sources.lab.settings.body_part_names
+    for name in sorted({*declared, *names.lab_names, *models}):
+        canonical = names.lab_name(name)
         yield {
             "body_part": name,
-            "description": declared[name].description if name in declared else None,
-            "declared": name in declared,
+            "canonical": canonical,
+            "description": declared[canonical].description if canonical in declared else None,
+            "declared": canonical in declared,
             "models": sorted(models[name]),
         }
 

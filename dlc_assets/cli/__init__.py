@@ -13,6 +13,7 @@ from dlc_assets.cli import (  # noqa: F401  # each adds its commands to app
     release_commands,
     review_commands,
     run_commands,
+    session_commands,
     sharing_commands,
     version_commands,
 )

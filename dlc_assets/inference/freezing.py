@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dlc_assets.inference.filters_in_force import filters_to_freeze
-from dlc_assets.inference.pose_tables import pose_inputs
+from dlc_assets.inference.pose_tables import inputs_like, pose_inputs
 from dlc_assets.inference.releases import releases_of
 from dlc_assets.lab.cohorts import Cohort, check_new_name, freezing, keep_cohort
 from dlc_assets.lab.errors import DlcAssetsError, InputError, SettingsError
@@ -138,7 +138,7 @@ def _notes(lab: Lab, session: SessionInfo, version: ModelVersion, manifest: Mani
     if manifest.custom:
         notes.append(f"its poses by {version} are custom: {manifest.overrides}")
     try:
-        now = {**pose_inputs(lab, version.model, session), "model": manifest.inputs["model"]}
+        now = inputs_like(manifest, {**pose_inputs(lab, version.model, session), "model": manifest.inputs["model"]})
     except DlcAssetsError:
         return notes
     changed = [name for name in sorted({*now, *manifest.inputs}) if now.get(name) != manifest.inputs.get(name)]

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # What `_described` says. Tables that do not say the last of it may have begun where the animal of another recording was: they are behind.
 _DYNAMIC = re.compile(r"threshold (\S+), margin (\d+) px(?:, each recording by itself)?")
 
+_OF_ANY_POSES = frozenset({"model", "recordings"})  # the inputs that poses have however they were made
+
 
 class Estimators:
     """The networks of one process: each is loaded once and serves every session of the run.
@@ -143,6 +145,23 @@ def pose_inputs(lab: Lab, model: str, session: SessionInfo, releases: Releases |
     }
 
 
+def imported_from(manifest: Manifest) -> dict[str, Any] | None:
+    """Return, by recording, the result files that the pose table of *manifest* was imported from; None where it was estimated here."""
+    return manifest.details.get("imported")
+
+
+def inputs_like(manifest: Manifest | None, inputs: dict[str, str]) -> dict[str, str]:
+    """Return what the pose table of *manifest* should be made from now, where an estimation would be made from *inputs*.
+
+    How networks are to see videos here (crops, dynamic cropping) says nothing of results that were imported: those stay as they are
+    until the model or the videos change.
+    """
+    if manifest is None or imported_from(manifest) is None or inputs["model"] != manifest.inputs["model"]:
+        return inputs
+    how_made = {name: hashed for name, hashed in manifest.inputs.items() if name not in _OF_ANY_POSES}
+    return {**{name: hashed for name, hashed in inputs.items() if name in _OF_ANY_POSES}, **how_made}
+
+
 def _described(dynamic: DynamicCropping | None) -> dict[str, str]:
     """Return dynamic cropping as an input of pose tables, where it is on."""
     if dynamic is None:
@@ -236,8 +255,9 @@ def estimate_session(
         folder = lab.layout.pose_folder(model, version.version, session_key)
         existing = read_manifest(folder)
         work = lab.layout.pose_work(version.model, version.version, session_key)
-        if existing is not None and not recompute and existing.input_hash == manifest.input_hash:
-            log(f"{session_key}: its poses by {version} are up to date")
+        if existing is not None and not recompute and _is_made_from(existing, manifest):
+            imported = "" if imported_from(existing) is None else " (imported; --recompute estimates them here)"
+            log(f"{session_key}: its poses by {version} are up to date{imported}")
             shutil.rmtree(work, ignore_errors=True)  # of an analysis that was killed once its table was in place
             return existing, False
         snapshot = overrides.get("snapshot")
@@ -284,6 +304,12 @@ def estimate_session(
             if path.stem not in {row["recording"] for row in rows}:
                 path.unlink()  # of a recording that is no longer this model's
         return manifest, True
+
+
+def _is_made_from(existing: Manifest, manifest: Manifest) -> bool:
+    """Say whether *existing* is made from what the new *manifest* states."""
+    inputs = inputs_like(existing, manifest.inputs)
+    return existing.input_hash == manifest.model_copy(update={"inputs": inputs}).input_hash
 
 
 def _version(lab: Lab, model: str, session: SessionInfo, overrides: Mapping[str, Any]) -> ModelVersion:

@@ -7,6 +7,7 @@ import unicodedata
 
 from dlc_assets.lab.errors import SettingsError
 
+SESSION_KEY = re.compile(r"(?:sub-([^_]+)_)?ses-([^_]+)")
 MODEL_KEY = re.compile(r"[a-z0-9][a-z0-9-]*")
 # File systems allow 255 bytes in a name. The longest of a session, <model>__<key>.json while it is written, adds 60 and the model's.
 LONGEST_SESSION_KEY = 150
@@ -78,7 +79,7 @@ def _not_too_long(name: str, most: int, what: str) -> str:
 
 def split_session_key(key: str) -> tuple[str | None, str]:
     """Return (subject label or None, session label) of a session key."""
-    match = re.fullmatch(r"(?:sub-([^_]+)_)?ses-([^_]+)", key)
+    match = SESSION_KEY.fullmatch(key)
     if not match:
         raise SettingsError(
             f'"{key}" is no session key: expected "sub-<subject>_ses-<session>" or "ses-<session>". '

@@ -29,6 +29,10 @@ class LabLayout:
         return self.root / "lab.yaml"
 
     @property
+    def sessions_table(self) -> Path:
+        return self.root / "sessions.csv"
+
+    @property
     def projects(self) -> Path:
         return self.root / "projects"
 

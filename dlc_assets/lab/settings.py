@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from dlc_assets.lab.body_part_names import BodyPartNames
 from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
@@ -209,9 +210,10 @@ class Subject(StrictSettings):
 
 
 class BodyPart(StrictSettings):
-    """What a body part's name means."""
+    """What a body part's name means, and which other names mean the same."""
 
     description: str = ""
+    synonyms: Names = Field((), description="names that models give to the same body part")
 
 
 def _check_period(first: date | None, until: date | None, else_what: str) -> None:
@@ -620,6 +622,25 @@ class LabSettings(StrictSettings):
     dandi: Dandi | None = None
     notify: Notify = Notify()
 
+    @field_validator("body_parts")
+    @classmethod
+    def _a_name_is_of_one_part(cls, parts: dict[str, BodyPart]) -> dict[str, BodyPart]:
+        of: dict[str, str] = {}
+        for part, said in parts.items():
+            for synonym in said.synonyms:
+                if synonym in parts:
+                    raise ValueError(
+                        f'{part}.synonyms: "{synonym}" is a body part of its own here; expected a name that is described nowhere '
+                        "else. Take it out of the synonyms, or leave its own entry out"
+                    )
+                other = of.setdefault(synonym, part)
+                if other != part:
+                    raise ValueError(
+                        f'"{synonym}" is a synonym of both {other} and {part}; expected each name with one body part. Take it out '
+                        "of one of them"
+                    )
+        return parts
+
     @field_validator("setups")
     @classmethod
     def _periods_of_a_camera_are_apart(cls, setups: dict[str, tuple[Setup, ...]]) -> dict[str, tuple[Setup, ...]]:
@@ -642,6 +663,11 @@ class LabSettings(StrictSettings):
                     f"for it in vain. Devices: {', '.join(self.devices)}"
                 )
         return self
+
+    @cached_property
+    def body_part_names(self) -> BodyPartNames:
+        """The names of body parts that are united."""
+        return BodyPartNames({name: part for part, said in self.body_parts.items() for name in said.synonyms})
 
     def subject(self, name: str | None) -> Subject:
         """Return what is known of the subject *name*: what it states, and the rest by `subject_defaults`.

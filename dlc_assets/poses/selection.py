@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dlc_assets.lab.body_part_names import NO_SYNONYMS, BodyPartNames
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError
 from dlc_assets.poses.formats import tracks_to_movement, values_to_dlc
 from dlc_assets.poses.schema import PoseMetadata
-from dlc_assets.poses.table_file import PoseTableFile, as_names, quoted, read_pose_metadata, require_known
+from dlc_assets.poses.table_file import PoseTableFile, RowGroup, as_names, quoted, read_pose_metadata, require_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,10 @@ class PoseSelection:
         Names to keep; None keeps all. A name must be in at least one of the tables: models differ in theirs.
     allow_mixed_versions
         Whether a model may come in several versions; their errors differ, so by default it may not.
+    names
+        Which names mean the same body part. A part is found by any of them, and called as it was asked for.
+    canonical
+        Whether body parts are called by the lab's names, whatever the models call them.
 
     Raises
     ------
@@ -68,9 +73,12 @@ class PoseSelection:
         bodyparts: Iterable[str] | str | None = None,
         individuals: Iterable[str] | str | None = None,
         allow_mixed_versions: bool = False,
+        names: BodyPartNames = NO_SYNONYMS,
+        canonical: bool = False,
     ) -> None:
         self.files = tuple(files)
         self._bodyparts, self._individuals = as_names(bodyparts), as_names(individuals)
+        self._names, self._canonical = names, canonical
         if not self.files or self._bodyparts == () or self._individuals == ():
             raise NotFoundError(
                 f"The selection is empty: {len(self.files)} pose tables, bodyparts={bodyparts!r}, "
@@ -108,9 +116,10 @@ class PoseSelection:
 
         tables = []
         for file, table_file in self._opened():
-            row_groups = table_file.matching(self._bodyparts, self._individuals)
+            names = self._given(table_file)
+            row_groups = table_file.matching(list(names), self._individuals)
             if row_groups:
-                rows = table_file.read(row_groups).replace_schema_metadata(None)
+                rows = _renamed(table_file.read(row_groups).replace_schema_metadata(None), names)
                 tables.append(self._with_labels(file, rows))
         if not tables:
             raise NotFoundError(
@@ -134,7 +143,11 @@ class PoseSelection:
             The table has no body part or individual of that name.
         """
         table_file = self._only("to_xarray")
-        tracks = table_file.tracks(table_file.choose(self._bodyparts, self._individuals))
+        names = self._given(table_file)
+        tracks = [
+            replace(track, bodypart=names[track.bodypart])
+            for track in table_file.tracks(self._chosen(table_file, names))
+        ]
         dataset = tracks_to_movement(tracks, table_file.times(), table_file.metadata)
         dataset.attrs["source_file"] = table_file.path.as_posix()
         return dataset
@@ -142,7 +155,9 @@ class PoseSelection:
     def to_dlc(self) -> pd.DataFrame:
         """Return one recording in DeepLabCut's own layout; see `values_to_dlc`. Errors as `to_xarray`."""
         table_file = self._only("to_dlc")
-        names, values = table_file.values(table_file.choose(self._bodyparts, self._individuals))
+        called = self._given(table_file)
+        names, values = table_file.values(self._chosen(table_file, called))
+        names = [(individual, called[bodypart]) for individual, bodypart in names]
         scorer = table_file.metadata.scorer or table_file.metadata.model
         return values_to_dlc(names, values, scorer=scorer, first_frame=table_file.first_frame)
 
@@ -150,10 +165,24 @@ class PoseSelection:
         opened = [(file, PoseTableFile.open(file.located())) for file in self.files]
         where = f"the {len(opened)} selected pose tables" if len(opened) > 1 else str(opened[0][1].path)
         bodyparts = dict.fromkeys(name for _, table_file in opened for name in table_file.bodyparts)
+        parts = {self._names.lab_name(name) for name in bodyparts}
+        wanted = [name for name in self._bodyparts or () if self._names.lab_name(name) not in parts]
         individuals = dict.fromkeys(name for _, table_file in opened for name in table_file.individuals)
-        require_known("body part", self._bodyparts, list(bodyparts), where)
+        require_known("body part", wanted, list(bodyparts), where)
         require_known("individual", self._individuals, list(individuals), where)
         return opened
+
+    def _given(self, table_file: PoseTableFile) -> dict[str, str]:
+        """Return the wanted body parts of a table: how each is to be called, by its name there."""
+        return self._names.given(
+            table_file.bodyparts, self._bodyparts, canonical=self._canonical, where=str(table_file.path)
+        )
+
+    def _chosen(self, table_file: PoseTableFile, names: Mapping[str, str]) -> list[RowGroup]:
+        """Return the row groups of the body parts *names* and the wanted individuals; an error for what the table has not."""
+        parts = {self._names.lab_name(name) for name in table_file.bodyparts}
+        lacking = [name for name in self._bodyparts or () if self._names.lab_name(name) not in parts]
+        return table_file.choose([*lacking, *names], self._individuals)
 
     def _with_labels(self, file: PoseFile, rows: pa.Table) -> pa.Table:
         import pyarrow as pa
@@ -194,6 +223,20 @@ class PoseSelection:
                 )
             )
         return PoseTableFile.open(self.files[0].located())
+
+
+def _renamed(rows: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """Return *rows* with body parts called as *names* has it by their names there."""
+    import pyarrow as pa
+
+    if all(name == called for name, called in names.items()):
+        return rows
+    place = rows.schema.get_field_index("bodypart")
+    chunks = []
+    for chunk in rows.column(place).chunks:
+        called = [names.get(name, name) for name in chunk.dictionary.to_pylist()]
+        chunks.append(pa.DictionaryArray.from_arrays(chunk.indices, pa.array(called, chunk.type.value_type)))
+    return rows.set_column(place, rows.schema.field(place), pa.chunked_array(chunks, rows.schema.field(place).type))
 
 
 def _listed(files: Sequence[PoseFile]) -> list[str]:

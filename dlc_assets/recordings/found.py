@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dlc_assets.lab.keys import natural
 from dlc_assets.lab.session_metadata import SessionMetadata, read_session_metadata
+from dlc_assets.lab.sessions_table import SessionRow, merged
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm", ".wmv", ".mjpeg", ".mjpg"}
@@ -96,7 +97,7 @@ class FoundRecording:
 
 @dataclass
 class FoundSession:
-    """The recordings that belong to one session, and what is wrong with them."""
+    """The recordings that belong to one session, what is wrong with them, and where more is stated of it; `row` is that of sessions.csv."""
 
     key: str
     subject: str | None
@@ -105,11 +106,29 @@ class FoundSession:
     problems: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     metadata_file: Path | None = None
+    row: SessionRow | None = None
 
     @property
     def files(self) -> list[FoundFile]:
         return [file for recording in self.recordings.values() for file in recording.files]
 
     def metadata(self) -> SessionMetadata:
-        """Read the session's session.yaml; an empty one where there is none."""
+        """Read what is stated of the session: in its session.yaml, and beneath that in sessions.csv; empty where nothing is.
+
+        Raises
+        ------
+        SettingsError
+            The session's session.yaml, or its row of sessions.csv, is wrong.
+        """
+        stated = self.sidecar()
+        return merged(stated, self.beneath(stated))
+
+    def beneath(self, stated: SessionMetadata) -> SessionMetadata:
+        """Return what sessions.csv says of the session beyond *stated*, its session.yaml; errors as `SessionRow.beneath`."""
+        return (
+            SessionMetadata() if self.row is None else self.row.beneath(stated, subject_known=self.subject is not None)
+        )
+
+    def sidecar(self) -> SessionMetadata:
+        """Read the session's session.yaml alone; an empty one where there is none."""
         return SessionMetadata() if self.metadata_file is None else read_session_metadata(self.metadata_file)

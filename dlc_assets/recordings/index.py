@@ -24,6 +24,7 @@ from dlc_assets.lab.errors import BusyError
 from dlc_assets.lab.files import content_hash, saying_when_full
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
+from dlc_assets.lab.sessions_table import EVERY, read_sessions_table
 from dlc_assets.recordings.folder_rows import FolderRow, FolderRows
 from dlc_assets.recordings.found import FoundSession, KnownFile
 from dlc_assets.recordings.index_file import connect, is_damage, made_anew, throw_away, transaction
@@ -172,6 +173,7 @@ class RecordingIndex:
         self._changed = set()
         self._begin_round()
         self._check_roots()
+        self._compare_table(math.inf if seconds is None else started + seconds)
         share = 1 - _FOR_SETTLING if settle else 1
         folders, files, done = self._walk(math.inf if seconds is None else started + seconds * share, now)
         if done:
@@ -191,6 +193,33 @@ class RecordingIndex:
                 self._set("round", self._get("round", 0) + 1)
             for root in self._roots:
                 self._folders.add(root.path, None, root.real, 0)
+
+    def _compare_table(self, until: float) -> None:
+        """Bring the sessions of which sessions.csv says other things than before up to date, until *until* (monotonic, s)."""
+        path = self.lab.layout.sessions_table
+        table = read_sessions_table(path)
+        now, version = ({}, "") if table is None else (table.fingerprints, table.version)
+        if self._get("table", "") == version:
+            return
+        known: dict[str, str] = json.loads(self._get("table_rows", "{}"))
+        keys = {*now, *known}
+        if EVERY in keys:
+            keys = {key for some in self._sessions.keys("gone = 0") for key in some}
+        wanted = {key: now.get(EVERY) or now.get(key, "") for key in keys}
+        touched = sorted(key for key in keys if known.get(key, known.get(EVERY, "")) != wanted[key])
+        done: list[str] = []
+        for some in chunks(touched):
+            if done and time.monotonic() >= until:
+                break
+            with self._transaction():
+                self._changed |= self._sessions.refresh(some, self._get("round", 0))
+            done += some
+        complete = len(done) == len(touched)
+        kept = now if complete else known | {key: wanted[key] for key in done}
+        with self._transaction():
+            self._set("table_rows", json.dumps(kept, ensure_ascii=False))
+            if complete:
+                self._set("table", version)
 
     def _walk(self, until: float, now: float) -> tuple[int, int, bool]:
         """Read the folders that this round has not seen, until *until* (monotonic, s): their number, their entries', and if all are."""

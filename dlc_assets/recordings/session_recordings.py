@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 
@@ -53,10 +54,18 @@ _START_UNKNOWN = "unknown: state it in session.yaml as start"
 def session_inputs(lab: Lab, found: FoundSession) -> dict[str, str]:
     """Return the hashes that say whether a session must be probed again; files are told by path, size and change time.
 
+    Of sessions.csv, that counts which it says of this session and session.yaml does not.
+
     Paths are those in the lab, so that a lab that was moved is not behind. What times come from beside the videos, and a file to
     extend, is among them only where something is: else the hashes are those of releases that did not know of it, and nothing is
     probed again.
+
+    Raises
+    ------
+    SettingsError
+        The session's row of sessions.csv is wrong, or the table cannot be read: until it is mended, nothing is made of the session.
     """
+    beneath = _beneath(found)
     times = time_inputs(lab, found)
     extended = extended_file(found)
     return {
@@ -67,11 +76,23 @@ def session_inputs(lab: Lab, found: FoundSession) -> dict[str, str]:
             }
         ),
         "session metadata": "" if found.metadata_file is None else sha256_file(found.metadata_file),
+        **({"sessions.csv": content_hash(beneath)} if beneath else {}),
         "refused": content_hash(found.refused),
         "time zone": lab.settings.timezone,
         **({"times": content_hash(times)} if times else {}),
         **({"NWB file to extend": content_hash(file_stamp(lab, extended))} if extended is not None else {}),
     }
+
+
+def _beneath(found: FoundSession) -> dict[str, Any]:
+    """Return what sessions.csv says of the session that counts."""
+    if found.row is None:
+        return {}
+    try:
+        stated = found.sidecar()
+    except DlcAssetsError:
+        stated = SessionMetadata()  # probing it fails with the reason
+    return found.beneath(stated).model_dump(mode="json", exclude_unset=True)
 
 
 def day_of(found: FoundSession, lab: Lab) -> date:
@@ -130,7 +151,7 @@ def record_session(lab: Lab, found: FoundSession, *, run_id: str, log: Callable[
             set_aside(name, error)
     named = earliest_stated(lab, found)  # of all, so that a damaged video does not move the others' times
     earliest = None if named is None else lab.settings.complete(named)
-    start, source = _start(lab, metadata, earliest, probed.values())
+    start, source = _start(lab, found, metadata, earliest, probed.values())
     stated_start = metadata.start or named
     recordings: list[RecordingInfo] = []
     times_of: dict[str, np.ndarray] = {}
@@ -204,11 +225,18 @@ def _store(lab: Lab, manifest: Manifest, recordings: list[RecordingInfo], times_
 
 def _unused(found: FoundSession, metadata: SessionMetadata) -> list[str]:
     return [
-        f'{found.metadata_file}: recordings.{name}: there is no recording "{name}" in this session (it has '
+        f'{_stated_in(found, name)}: recordings.{name}: there is no recording "{name}" in this session (it has '
         f"{', '.join(sorted(found.recordings))})."
         for name in metadata.recordings
         if name not in found.recordings
     ]
+
+
+def _stated_in(found: FoundSession, recording: str) -> str:
+    """Say where something is stated of *recording*."""
+    if found.row is None or recording in found.sidecar().recordings:
+        return str(found.metadata_file)
+    return found.row.name
 
 
 def _forget_times_of_others(lab: Lab, session: str, known: set[str]) -> None:
@@ -266,11 +294,12 @@ def _extended(lab: Lab, found: FoundSession) -> tuple[StoredFile | None, str]:
 
 
 def _start(
-    lab: Lab, metadata: SessionMetadata, named: datetime | None, probed: Iterable[_Probed]
+    lab: Lab, found: FoundSession, metadata: SessionMetadata, named: datetime | None, probed: Iterable[_Probed]
 ) -> tuple[datetime | None, str]:
     """Return when the session began, in the lab's time zone where a machine said so, and who says so."""
     if metadata.start is not None:
-        return lab.settings.complete(metadata.start), "session.yaml"
+        stated_in = "session.yaml" if found.sidecar().start is not None else "sessions.csv"
+        return lab.settings.complete(metadata.start), stated_in
     if named is not None:
         return named.astimezone(lab.settings.zone), "file name"
     probed = list(probed)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.sessions_table import read_sessions_table
 from dlc_assets.recordings.assembly import assemble
 from dlc_assets.recordings.extended_nwb import extended_file
 from dlc_assets.recordings.found import FoundSession, KnownFile
@@ -39,9 +40,12 @@ class SessionRows:
 
     def _assembled(self, keys: Sequence[str]) -> Iterator[tuple[FoundSession, list[KnownFile]]]:
         around = _Neighbours(self._connection, self._files, keys)
+        table = read_sessions_table(self._lab.layout.sessions_table)
         for key, files in self._files.of_sessions(keys).items():
             if files:
-                yield assemble(key, files, self._lab.settings.recordings, around), files
+                found = assemble(key, files, self._lab.settings.recordings, around)
+                found.row = None if table is None else table.row_of(key)
+                yield found, files
 
     def keys(self, where: str = "gone = 0") -> Iterator[list[str]]:
         """Yield the keys of the sessions for which *where* holds, some hundreds at a time, in the order in which they were found.
@@ -159,6 +163,8 @@ class SessionRows:
             sorted((path.removeprefix(inside), words) for path, words in named.items()),
             sorted(found.refused.items()),
             self._lab.settings.timezone,
+            # only where there is one: else the stamps are those of before there were such tables
+            *([] if found.row is None else [found.row.fingerprint]),
         ]
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 

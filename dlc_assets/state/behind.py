@@ -10,7 +10,7 @@ from typing import Literal
 from dlc_assets.derived.filtered_poses import ASSET as FILTERED
 from dlc_assets.derived.kinds import KINDS
 from dlc_assets.derived.product import derived_manifest
-from dlc_assets.inference.pose_tables import latest_pose_manifest, pose_inputs, pose_manifest
+from dlc_assets.inference.pose_tables import inputs_like, latest_pose_manifest, pose_inputs, pose_manifest
 from dlc_assets.inference.releases import Releases, releases_of
 from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.files import content_hash
@@ -261,7 +261,13 @@ def _pose_product(lab: Lab, session: SessionInfo, model: str, recordings: Produc
         if recordings.state not in {"up to date", "custom"}:
             product = _after(recordings, "pose_table", key, manifest)
         else:
-            product = _compare(lab, "pose_table", key, manifest, lambda: pose_inputs(lab, model, session, releases))
+            product = _compare(
+                lab,
+                "pose_table",
+                key,
+                manifest,
+                lambda: inputs_like(manifest, pose_inputs(lab, model, session, releases)),
+            )
     except DlcAssetsError as error:
         product = Product("pose_table", key, "failed", str(error))
     return replace(product, wanted=model in releases.versions, pinned=model in releases.pinned)

@@ -12,10 +12,11 @@ from dlc_assets.inference.releases import rule_problems
 from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.keys import label_for_archive
 from dlc_assets.lab.lab import Lab
+from dlc_assets.lab.sessions_table import read_sessions_table
 from dlc_assets.recordings.index import RecordingIndex
 from dlc_assets.state.agenda import Agenda
 from dlc_assets.state.behind import BEHIND, Product, model_products, outdated_by, recorded_sessions, session_products
-from dlc_assets.training.models import trained_models
+from dlc_assets.training.models import current_version, trained_models
 
 _UNMATCHED_LISTED = 1_000
 
@@ -64,7 +65,15 @@ def lab_state(lab: Lab) -> LabState:
         unmatched = index.unmatched(_UNMATCHED_LISTED)
     for key in sorted(gone):
         products += session_products(lab, key, None)
-    problems = [*_subject_problems(lab), *broken.values(), *rule_problems(lab), *setup_problems(lab), *found]
+    problems = [
+        *_subject_problems(lab),
+        *_table_problems(lab),
+        *_name_problems(lab),
+        *broken.values(),
+        *rule_problems(lab),
+        *setup_problems(lab),
+        *found,
+    ]
     problems += [problem for problem in unreadable if problem not in problems]
     return LabState(products, problems, unmatched)
 
@@ -93,6 +102,25 @@ def _changed_since_training(stages: list[Product]) -> Product | None:
     if trained is None or trained.made is None or trained.state not in {"behind", "failed"}:
         return None
     return trained if dataset is not None and dataset.state != "missing" else None
+
+
+def _name_problems(lab: Lab) -> Iterator[str]:
+    """Yield a sentence for each model that tells apart what lab.yaml says is one body part."""
+    names = lab.settings.body_part_names
+    for model in trained_models(lab.layout) if names.lab_names else ():
+        version = current_version(lab.layout, model)
+        for part, several in names.several(version.card.get("bodyparts", ()) if version is not None else ()).items():
+            yield (
+                f"{lab.layout.settings_file}: body_parts.{part}: the model {version} has {' and '.join(several)}, which are one body "
+                "part here. In its poses they stay apart. If they are different parts, take one out of the synonyms."
+            )
+
+
+def _table_problems(lab: Lab) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong in sessions.csv."""
+    table = read_sessions_table(lab.layout.sessions_table)
+    if table is not None:
+        yield from (table.broken,) if table.broken else (f"{table.where}: {problem}" for problem in table.problems)
 
 
 def _subject_problems(lab: Lab) -> Iterator[str]:

@@ -14,6 +14,7 @@ import pytest
 
 import dlc_assets
 from dlc_assets.demo.scene import BODYPARTS
+from dlc_assets.jobs import REVIEWED
 from dlc_assets.lab.errors import NotFoundError
 from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.nwb.validation import check_nwb
@@ -31,7 +32,7 @@ _SHARE_SURE = 0.15  # measured 0.43
 def test_everything_was_made_and_is_up_to_date(finished_demo: FinishedDemo) -> None:
     assert finished_demo.facts["ok"] is True
     expected = {asset: {"up to date": 1} for asset in ("training_dataset", "trained_model", "model_evaluation")}
-    expected |= {asset: {"up to date": 3} for asset in ("session_recordings", "pose_table", "nwb_file")}
+    expected |= {asset: {"up to date": 3} for asset in ("session_recordings", "pose_table", *REVIEWED, "nwb_file")}
     assert finished_demo.facts["products"] == expected
     state = lab_state(open_lab_folder(finished_demo.lab))
     assert state.counts() == expected

@@ -163,7 +163,7 @@ def _snout(path: Path) -> np.ndarray:
         found: list[np.ndarray] = []
 
         def visit(name: str, item: object) -> None:
-            if name.endswith("/data") and "snout" in name and isinstance(item, h5py.Dataset):
+            if name.endswith("/data") and "PoseEstimation/snout" in name and isinstance(item, h5py.Dataset):
                 found.append(item[:])
 
         file.visititems(visit)

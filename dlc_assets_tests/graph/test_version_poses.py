@@ -64,5 +64,6 @@ def test_a_version_that_is_not_released_analyses_is_compared_and_once_released_n
     settings.write_text(settings.read_text().replace("model: walker}", f"model: {new}}}"))
     now = {(p.asset, p.key): (p.state, p.why) for p in lab_state(demo.lab).products}
     assert now["pose_table", key] == ("up to date", "")
-    assert now["nwb_file", FIRST] == ("behind", "poses changed")
+    assert now["filtered_pose_table", key] == ("missing", "never made")
+    assert now["nwb_file", FIRST][0] == "behind"
     assert now["pose_table", f"walker|{SECOND}"][0] == "behind"

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from dlc_assets.api import OpenLab
 from dlc_assets.catalog.schema import POSES, TABLES, VIEWS, catalog_table
 from dlc_assets.catalog.sql import query
 from dlc_assets.catalog.tables import catalog_tables, write_catalog
@@ -308,6 +309,38 @@ def test_body_parts_carry_their_meaning_and_their_models(lab: Lab) -> None:
         ("snout", "tip of the nose", ["walker"]),
         ("tailbase", None, ["walker"]),
     ]
+
+
+def test_synonyms_unite_the_names_of_models(lab: Lab) -> None:
+    text = LAB.replace("tip of the nose}", "tip of the nose, synonyms: [nose, Snout]}, tail: {synonyms: tailbase}")
+    (lab.root / "lab.yaml").write_text(text)
+    lab = open_lab_folder(lab.root)
+    assert [
+        (row["body_part"], row["canonical"], row["description"], row["declared"], row["models"])
+        for row in _rows(lab, "body_parts")
+    ] == [
+        ("Snout", "snout", "tip of the nose", True, []),
+        ("nose", "snout", "tip of the nose", True, []),
+        ("snout", "snout", "tip of the nose", True, ["walker"]),
+        ("tail", "tail", "", True, []),
+        ("tailbase", "tail", "", True, ["walker"]),
+    ]
+    counted = query(
+        lab, "select canonical, count(*) from poses join body_parts on body_part = bodypart group by all order by all"
+    ).rows
+    assert [name for name, _ in counted] == ["snout", "tail"]
+    assert len({count for _, count in counted}) == 1
+    asked = OpenLab(lab).poses(model=f"walker@{NEW}", bodyparts=["tail", "Snout"])
+    assert set(asked.to_pandas()["bodypart"]) == {"tail", "Snout"}
+    assert set(OpenLab(lab).poses(model=f"walker@{NEW}").to_pandas()["bodypart"]) == {"snout", "tailbase"}
+    assert set(OpenLab(lab).poses(model=f"walker@{NEW}", canonical=True).to_pandas()["bodypart"]) == {"snout", "tail"}
+
+
+def test_a_model_that_tells_synonyms_apart_is_told(lab: Lab) -> None:
+    (lab.root / "lab.yaml").write_text(LAB.replace("tip of the nose}", "tip of the nose, synonyms: [tailbase]}"))
+    problems = lab_state(open_lab_folder(lab.root)).problems
+    (said,) = [problem for problem in problems if "body_parts.snout" in problem]
+    assert f"the model walker@{NEW} has snout and tailbase, which are one body part here" in said
 
 
 def test_training_parameters_join_specifications_trainings_and_models(lab: Lab) -> None:

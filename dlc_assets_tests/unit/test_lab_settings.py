@@ -177,6 +177,19 @@ def test_inference_is_exact_and_sees_everything_unless_stated(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ("{snout: {synonyms: nose}, tip: {synonyms: [nose]}}", '"nose" is a synonym of both snout and tip'),
+        ("{snout: {synonyms: [nose]}, nose: {}}", 'snout.synonyms: "nose" is a body part of its own here'),
+        ("{snout: {synonyms: [snout]}}", 'snout.synonyms: "snout" is a body part of its own here'),
+        ("{snout: {synonym: nose}}", 'unknown key "body_parts.snout.synonym". Did you mean "synonyms"?'),
+    ],
+)
+def test_a_name_belongs_to_one_body_part(tmp_path: Path, parts: str, said: str) -> None:
+    assert said in refusal(tmp_path, f"name: lab\nbody_parts: {parts}\n")
+
+
+@pytest.mark.parametrize(
     ("inference", "said"),
     [
         ("{precision: bf16}", "inference.precision: expected 'float32' or 'proven', got 'bf16'."),

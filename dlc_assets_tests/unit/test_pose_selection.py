@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from dlc_assets.lab.body_part_names import BodyPartNames
 from dlc_assets.lab.errors import DlcAssetsError, NotFoundError
 from dlc_assets.poses.formats import tracks_from_dlc
 from dlc_assets.poses.schema import COLUMNS, PoseMetadata, Track
@@ -247,3 +248,67 @@ def test_the_metadata_of_each_file_comes_in_order(tmp_path: Path) -> None:
     files = [stored(tmp_path, [ramp("snout")], np.arange(4.0), recording=name) for name in ("top", "side")]
 
     assert [metadata.recording for metadata in PoseSelection(files).metadata()] == ["top", "side"]
+
+
+# --- names of body parts that are united ----------------------------------------------------------
+
+NAMES = BodyPartNames({"nose": "snout", "Snout": "snout", "tail_base": "tailbase"})
+
+
+def of_three_models(folder: Path) -> list[PoseFile]:
+    parts = {"a": ("snout", "tailbase"), "b": ("nose", "tail_base", "ear"), "c": ("ear",)}
+    return [
+        stored(folder, [ramp(part) for part in names], np.arange(4) / 30, model=model) for model, names in parts.items()
+    ]
+
+
+def called(selection: PoseSelection) -> set[tuple[str, str]]:
+    return set(selection.to_pandas()[["model", "bodypart"]].itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize(
+    ("bodyparts", "canonical", "expected"),
+    [
+        (["snout"], False, {("a", "snout"), ("b", "snout")}),
+        (["nose"], False, {("a", "nose"), ("b", "nose")}),
+        (["nose"], True, {("a", "snout"), ("b", "snout")}),
+        (["Snout", "ear"], False, {("a", "Snout"), ("b", "Snout"), ("b", "ear"), ("c", "ear")}),
+        (["snout", "nose"], False, {("a", "snout"), ("b", "nose")}),
+        (None, False, {("a", "snout"), ("a", "tailbase"), ("b", "nose"), ("b", "tail_base"), ("b", "ear"), ("c", "ear")}),
+        (None, True, {("a", "snout"), ("a", "tailbase"), ("b", "snout"), ("b", "tailbase"), ("b", "ear"), ("c", "ear")}),
+    ],
+)  # fmt: skip
+def test_a_part_is_found_by_any_of_its_names_and_called_as_it_was_asked_for(
+    tmp_path: Path, bodyparts: list[str] | None, canonical: bool, expected: set[tuple[str, str]]
+) -> None:
+    files = of_three_models(tmp_path)
+    assert called(PoseSelection(files, bodyparts=bodyparts, names=NAMES, canonical=canonical)) == expected
+
+
+def test_united_names_are_those_of_movement_and_deeplabcut_tables_too(tmp_path: Path) -> None:
+    file = stored(tmp_path, [ramp("nose"), ramp("ear")], np.arange(4) / 30)
+    asked = PoseSelection([file], bodyparts="snout", names=NAMES)
+    own = PoseSelection([file], bodyparts="nose")
+    (dimension,) = [name for name in asked.to_xarray().dims if str(name).startswith("keypoint")]
+    assert list(asked.to_xarray()[dimension].values) == ["snout"]
+    np.testing.assert_array_equal(asked.to_xarray().position, own.to_xarray().position)
+    assert set(asked.to_dlc().columns.get_level_values("bodyparts")) == {"snout"}
+    np.testing.assert_array_equal(asked.to_dlc(), own.to_dlc())
+    everything = PoseSelection([file], names=NAMES, canonical=True)
+    assert list(everything.to_dlc().columns.unique("bodyparts")) == ["snout", "ear"]
+
+
+def test_a_model_that_has_two_names_of_a_part_keeps_them_apart(tmp_path: Path) -> None:
+    file = stored(tmp_path, [ramp("snout"), ramp("nose"), ramp("tail_base")], np.arange(4) / 30)
+    both = PoseSelection([file], names=NAMES, canonical=True).to_pandas()
+    assert set(both["bodypart"]) == {"snout", "nose", "tailbase"}
+    assert set(PoseSelection([file], bodyparts="nose", names=NAMES).to_pandas()["bodypart"]) == {"nose"}
+    with pytest.raises(DlcAssetsError, match='"Snout" can be snout or nose, which this model tells apart'):
+        PoseSelection([file], bodyparts="Snout", names=NAMES).to_pandas()
+
+
+def test_a_name_of_no_part_is_an_error_that_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match='there is no body part "whisker"'):
+        PoseSelection(of_three_models(tmp_path), bodyparts=["snout", "whisker"], names=NAMES).to_pandas()
+    with pytest.raises(NotFoundError, match='there is no body part "nose"'):
+        PoseSelection(of_three_models(tmp_path)[2:], bodyparts="nose", names=NAMES).to_xarray()
