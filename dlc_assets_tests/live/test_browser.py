@@ -48,4 +48,4 @@ def test_the_command_takes_its_pictures_of_a_finished_lab(lab_copy: Path, tmp_pa
     take(open_lab_folder(lab_copy), tmp_path / "pictures", pause_ms=300)
     taken = {path.stem for path in (tmp_path / "pictures").iterdir()}
     of_every_lab = {"lineage", "pose-table", "partitions", "trajectories", "model-evaluation", "model-comparison"}
-    assert taken - {"quality-report"} == of_every_lab
+    assert {name for name in taken if not name.startswith("quality-")} == of_every_lab
