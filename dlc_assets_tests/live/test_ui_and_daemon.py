@@ -18,16 +18,22 @@ pytestmark = pytest.mark.slow
 
 _BOUND = 600  # s: some ninety on two idle cores, many more where others work, too
 _ASSETS = {
-    "label_set",
-    "training_dataset",
-    "trained_model",
-    "model_evaluation",
-    "model_comparison",
-    "session_recordings",
-    "pose_table",
-    "nwb_file",
-    "dandi_asset",
     "catalog",
+    "dandi_asset",
+    "filtered_pose_table",
+    "frames_to_label",
+    "kinematics",
+    "label_set",
+    "labeled_video",
+    "model_comparison",
+    "model_evaluation",
+    "nwb_file",
+    "pose_table",
+    "quality_overview",
+    "quality_report",
+    "session_recordings",
+    "trained_model",
+    "training_dataset",
 }
 
 
@@ -45,6 +51,8 @@ def test_the_ui_answers_with_the_labs_graph_and_its_sensors_are_on(busy_lab: Bus
         (
             "recordings",
             "analysis",
+            "review",
+            "labeled_videos",
             "export",
             "models_and_labels",
             "auto_train",
