@@ -48,9 +48,15 @@ class FolderRow:
 
 
 class FolderRows:
-    """Changes of the tables `folder`, `file`, `metadata` and `refused`."""
+    """Changes of the tables `folder`, `file`, `metadata` and `refused`.
 
-    def __init__(self, connection: sqlite3.Connection, roots: Sequence[Root], store: str, files: KnownFiles) -> None:
+    An index that is not *kept* sees every file for the first time, so that this moment says nothing: a file's own time stands for it.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, roots: Sequence[Root], store: str, files: KnownFiles, *, kept: bool = True
+    ) -> None:
+        self._kept = kept
         self._connection = connection
         self._roots = list(roots)
         self._store = store
@@ -188,7 +194,8 @@ class FolderRows:
             done = _is_done(entry.name, names)
             old = known.pop(entry.name, None)
             key = None if placed is None else placed.session_key
-            first_seen, arrived, ending = now, min(entry.mtime_ns / 1e9, now) if archive else now, None
+            own_time = min(entry.mtime_ns / 1e9, now)
+            first_seen, arrived, ending = now if self._kept else own_time, own_time if archive else now, None
             if old is not None and old[1:3] == (entry.size, entry.mtime_ns):
                 if folder.digest is not None and old[5:8] == (real, key, done):
                     continue

@@ -115,7 +115,8 @@ class RecordingIndex:
         if notice:
             self._warnings[notice] = None
         self._files = KnownFiles(self.connection, self._roots)
-        self._folders = FolderRows(self.connection, self._roots, str(self.lab.layout.store), self._files)
+        store = str(self.lab.layout.store)
+        self._folders = FolderRows(self.connection, self._roots, store, self._files, kept=self._path is not None)
         self._sessions = SessionRows(self.connection, self.lab, self._files, dated=self._dated)
         self._check_settings()
 

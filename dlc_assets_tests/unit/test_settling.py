@@ -69,6 +69,20 @@ def test_a_session_is_taken_once_no_file_of_it_has_changed_for_a_while(lab: Lab)
     assert waiting(lab) == ""
 
 
+def test_an_index_that_is_not_kept_goes_by_the_files_own_time_and_says_the_same_each_time(lab: Lab) -> None:
+    said = []
+    for later in (5, 8):
+        with RecordingIndex.opened(lab, kept=False) as index:
+            index.look(now=NOON + later)
+            said += index.connection.execute("SELECT waiting FROM session").fetchall()
+    assert said == 2 * [
+        ("top.mp4 changed, or was first seen, at 20:26:40; it counts once it has not changed for 30 s",)
+    ]
+    with RecordingIndex.opened(lab, kept=False) as index:
+        index.look(now=NOON + 36)
+        assert list(index.settled()) == [FIRST]
+
+
 def test_a_growing_file_keeps_its_session_waiting_and_no_other(lab: Lab) -> None:
     film(lab.root / "recordings/m02/1/top.mp4")
     assert settled(lab, NOON) == []
