@@ -87,6 +87,8 @@ def model_products(lab: Lab, model: str, broken: str | None, *, gone: bool = Fal
     if version is None:
         yield Product("model_evaluation", model, "missing", "the model is not trained yet")
         return
+    if not version.can_be_scored:
+        return
     evaluated = evaluation_manifest(version, lab.layout)
     if training.state in {"up to date", "custom"}:
         yield _compare(lab, "model_evaluation", model, evaluated, lambda: evaluation_inputs(lab, version))
@@ -270,6 +272,10 @@ def _pose_product(lab: Lab, session: SessionInfo, model: str, recordings: Produc
             )
     except DlcAssetsError as error:
         product = Product("pose_table", key, "failed", str(error))
+    version = releases.versions.get(model)
+    if version is not None and not version.runnable and product.state in {"missing", "behind"}:
+        why = f"{product.why}; {version} does not run here: import its results (`dlc-assets adopt`), or release another model"
+        product = replace(product, state="waiting", why=why)
     return replace(product, wanted=model in releases.versions, pinned=model in releases.pinned)
 
 
