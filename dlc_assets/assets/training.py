@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dlc_assets.assets import previews
 from dlc_assets.assets.labels import LABEL_SET, observe_labels
-from dlc_assets.assets.model_previews import comparison_picture, evaluation_metadata
+from dlc_assets.assets.model_previews import comparison_picture, evaluation_metadata, learning
 from dlc_assets.assets.reporting import Made, make_partitions
 from dlc_assets.catalog.schema import COMPARISON
 from dlc_assets.checks import outcomes
@@ -131,8 +131,6 @@ def trained_model(
     def make(model: str) -> Made:
         if opened.specification(model).imported is not None:
             return _imported(opened, *import_model(opened, model, run_id=context.run.run_id, log=context.log.info))
-        import pandas as pd
-
         with leased_device(opened.layout, f"training {model}", context.log.info):
             version, trained_now = train_model(
                 opened,
@@ -158,7 +156,7 @@ def trained_model(
                 "weights": dg.MetadataValue.json({"from": card["weights"], **card["weights_report"]}),
                 "training": dg.MetadataValue.json(card["training"]),
                 "custom": version.manifest.custom,
-                "learning curve": previews.learning_curve(pd.read_csv(version.learning_stats)),
+                **learning(version),
                 "software": dg.MetadataValue.json(card["software"]),
                 "dagster/uri": dg.MetadataValue.path(str(version.folder)),
             },
@@ -181,6 +179,7 @@ def _imported(lab: Lab, version: ModelVersion, imported_now: bool) -> Made:
             "frames that trained it": card["training_frames_unknown"] or "known",
             "epoch": card["epoch"],
             "body parts": ", ".join(card["bodyparts"]),
+            **learning(version),
             "dagster/uri": dg.MetadataValue.path(str(version.folder)),
         },
         {"training_dataset": version.manifest.inputs["training dataset"]},

@@ -171,7 +171,13 @@ def _take(lab: Lab, manifest: Manifest, imported: ImportedNetwork, log: Callable
         facts = network_facts(config, work / SNAPSHOT, stored_detector)
         _check_bodyparts(facts.bodyparts, read_project(lab.project_config(model)), network)
         log(f"building the network ({facts.net_type}), as an analysis will")
-        check_it_can_be_built(config, work / SNAPSHOT, stored_detector)
+        try:
+            check_it_can_be_built(config, work / SNAPSHOT, stored_detector)
+        except InputError as error:
+            raise InputError(
+                f"{network.configuration} and {snapshot.path.name} beside it do not make a network: {error} Was the shuffle made "
+                "again after it was trained? State the snapshot and shuffle that belong together."
+            ) from error
         several = len(facts.individuals) > 1 or bool(facts.unique_bodyparts)
         name = version_of(work / SNAPSHOT, config, stored_detector)
         manifest.data_version = name
