@@ -156,6 +156,9 @@ class LabLayout:
     def records(self) -> Path:
         return self.store / "records"
 
+    def adoption_report(self, project: str) -> Path:
+        return self.store / "adoption" / f"{_file_name(project)}.csv"
+
     def records_file(self, kind: str) -> Path:
         return self.records / f"{kind}.jsonl"
 
