@@ -174,7 +174,7 @@ def video_stem(result: FoundResult) -> str:
     header = result.header
     if header.video:
         return file_name(Path(header.video)).rsplit(".", 1)[0]
-    name = _TRACKER.sub("", plain_name(header.path))
+    name = _TRACKER.sub("", plain_name(header.path).removesuffix(".pickle"))
     if header.scorer and header.scorer in name:
         return name[: name.rindex(header.scorer)]
     return name
