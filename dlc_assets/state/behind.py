@@ -273,7 +273,8 @@ def _pose_product(lab: Lab, session: SessionInfo, model: str, recordings: Produc
     except DlcAssetsError as error:
         product = Product("pose_table", key, "failed", str(error))
     version = releases.versions.get(model)
-    if version is not None and not version.runnable and product.state in {"missing", "behind"}:
+    probed = recordings.state in {"up to date", "custom"}
+    if version is not None and not version.runnable and probed and product.state in {"missing", "behind"}:
         why = f"{product.why}; {version} does not run here: import its results (`dlc-assets adopt`), or release another model"
         product = replace(product, state="waiting", why=why)
     return replace(product, wanted=model in releases.versions, pinned=model in releases.pinned)
