@@ -115,7 +115,7 @@ def _videos(project: DlcProject) -> Iterator[tuple[str, Path | None]]:
     stated = config.get("video_sets") if isinstance(config, dict) else None
     for name in stated if isinstance(stated, dict) else ():
         text = str(name)
-        place = Path(text)
+        place = project.root / text  # an absolute path stays one
         here = project.root / "videos" / text.replace("\\", "/").rsplit("/", 1)[-1]
         yield text, next((path for path in (place, here) if path.is_file()), None)
 

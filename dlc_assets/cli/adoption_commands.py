@@ -58,9 +58,18 @@ def adopt(
 def _say(output: Output, done: Any, *, dry_run: bool) -> None:
     found = done.survey
     labels = [
-        (c.folder, c.scorer or "-", c.found, c.used, "; ".join([*c.dropped, *c.warnings])) for c in found.label_counts
+        (
+            c.folder,
+            c.scorer or "-",
+            c.found,
+            c.used,
+            "; ".join([*(f"{n} {why}" for why, n in c.dropped.items()), *c.warnings]),
+        )
+        for c in found.label_counts
     ]
-    output.table(f"Labels of {found.name}", ("folder", "scorer", "labeled", "used", "more"), labels)
+    output.table(
+        f"Labels of {found.name}", ("folder", "scorer", "labeled", "used", "not used, and other remarks"), labels
+    )
     networks = [
         (
             str(n),
@@ -95,6 +104,9 @@ def _say(output: Output, done: Any, *, dry_run: bool) -> None:
             output.say(f"... and {len(open_ones) - _SHOWN} more")
     reasons = Counter(left.why for left in found.left_out if not left.problem)
     output.table("Files that are no results", ("files", "why"), [(n, why) for why, n in reasons.most_common(_SHOWN)])
+    for count in found.label_counts:
+        for example in count.examples:
+            output.log(f"Labels: {count.folder} ({count.scorer}), row {example}")
     missing = [name for name, path in found.videos.items() if path is None]
     if missing:
         output.say(
@@ -141,7 +153,14 @@ def _facts(done: Any, *, dry_run: bool) -> dict[str, Any]:
         "written": not dry_run,
         "project": done.survey.name,
         "labels": [
-            {"folder": c.folder, "scorer": c.scorer, "found": c.found, "used": c.used, "dropped": c.dropped}
+            {
+                "folder": c.folder,
+                "scorer": c.scorer,
+                "found": c.found,
+                "used": c.used,
+                "dropped": c.dropped,
+                "rows": c.examples,
+            }
             for c in done.survey.label_counts
         ],
         "networks": [
