@@ -131,7 +131,7 @@ def trained_model(
     def make(model: str) -> Made:
         if opened.specification(model).imported is not None:
             return _imported(opened, *import_model(opened, model, run_id=context.run.run_id, log=context.log.info))
-        with leased_device(opened.layout, f"training {model}", context.log.info):
+        with leased_device(opened.layout, f"training {model}", context.log.info, gpus=opened.settings.gpus):
             version, trained_now = train_model(
                 opened,
                 model,
