@@ -56,7 +56,7 @@ def import_inputs(lab: Lab, model: str) -> dict[str, str]:
     imported = _block(lab, model)
     inputs = {
         "training dataset": need_dataset(lab, model).data_version,
-        "import": content_hash(imported.model_dump(mode="json", exclude={"trained_on"})),
+        "import": _block_hash(imported),
     }
     if imported.results_only:
         return inputs
@@ -64,6 +64,16 @@ def import_inputs(lab: Lab, model: str) -> dict[str, str]:
     files = [network.configuration, *([] if imported.engine == "tensorflow" else [snapshot.path])]
     files += [detector.path] if detector is not None else []
     return {**inputs, "network": content_hash([snapshot.name, *(sha256_unchanged_file(file) for file in files)])}
+
+
+def _block_hash(imported: ImportedNetwork) -> str:
+    return content_hash(imported.model_dump(mode="json", exclude={"trained_on"}))  # that is part of the dataset
+
+
+def is_what_is_imported(lab: Lab, version: ModelVersion) -> bool:
+    """Say whether *version* was imported, and by the block that its specification has now."""
+    imported = lab.specification(version.model).imported
+    return imported is not None and version.manifest.inputs.get("import") == _block_hash(imported)
 
 
 def import_model(lab: Lab, model: str, *, run_id: str, log: Callable[[str], None]) -> tuple[ModelVersion, bool]:

@@ -188,6 +188,19 @@ def test_a_model_of_which_there_are_results_is_registered_once_and_does_not_run(
     assert states == {"training_dataset": "up to date", "trained_model": "up to date"}
 
 
+def test_a_project_that_is_gone_makes_nothing_behind_and_another_block_does(lab: Lab, tmp_path: Path) -> None:
+    imported(lab, "old")
+    for file in (lab.root / "projects/walking/dlc-models" / SHUFFLE / "train").glob("snapshot*"):
+        file.unlink()
+    assert {product.state for product in model_products(lab, "old", None)} == {"up to date"}
+    (lab.root / "projects/walking").rename(tmp_path / "away")
+    states = {product.asset: product for product in model_products(lab, "old", None)}
+    assert {product.state for product in states.values()} == {"up to date"}
+    assert "cannot be read now" in states["trained_model"].why
+    specify(lab, "old", "project: walking\nimport: {engine: tensorflow, snapshot: 500}\n")
+    assert {product.state for product in model_products(lab, "old", None)} == {"failed", "behind"}
+
+
 def test_another_snapshot_is_another_version_and_puts_the_old_one_behind(lab: Lab) -> None:
     first = imported(lab, "old")
     specify(lab, "old", "project: walking\nimport: {engine: tensorflow, snapshot: 500}\n")
