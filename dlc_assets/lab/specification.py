@@ -126,7 +126,9 @@ class ModelSpecification(StrictSettings):
     @model_validator(mode="after")
     def _has_a_project(self) -> ModelSpecification:
         if not self.project.strip() and (self.imported is None or not self.imported.results_only):
-            raise ValueError("project is missing: name the DeepLabCut project whose labels the model learns from")
+            raise ValueError(
+                'the key "project" is missing: name the DeepLabCut project whose labels the model learns from'
+            )
         return self
 
     @model_validator(mode="after")

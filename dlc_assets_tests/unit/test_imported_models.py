@@ -73,7 +73,7 @@ def imported(lab: Lab, model: str) -> ModelVersion:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("description: none\n", "project is missing"),
+        ("description: none\n", 'the key "project" is missing'),
         ("project: walking\nimport: {results_only: true}\n", "results_only needs the `scorer` and the `bodyparts`"),
         ("project: walking\nimport: {scorer: x}\n", "go with `results_only: true` alone"),
         ("project: walking\nimport: {}\ntraining: {epochs: 5}\n", "nothing is trained: leave out training"),
