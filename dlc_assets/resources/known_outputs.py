@@ -29,6 +29,8 @@ from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.partitions import MODEL, SESSION, add_keys
 from dlc_assets.state.stored import place_of, stored_keys, stored_manifest
 
+# What is told of products that were made elsewhere, by the key of their manifest.
+_WHERE_FROM = {"origin": "origin", "does not run here": "not_runnable", "scorer": "scorer"}
 _BY_SESSION = ("session_recordings", "nwb_file", "dandi_asset")
 
 
@@ -125,5 +127,6 @@ def _metadata(lab: Lab, manifest: Manifest) -> dict[str, dg.MetadataValue | str 
         "made": manifest.made,
         "run": manifest.run_id,
         "custom": manifest.custom,
+        **{name: str(manifest.details[key]) for name, key in _WHERE_FROM.items() if manifest.details.get(key)},
         "dagster/uri": dg.MetadataValue.path(str(place_of(lab, manifest))),
     }
