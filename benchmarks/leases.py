@@ -96,7 +96,8 @@ def judged(lines: list[str], slots: int) -> dict[str, Any]:
     The beginning, until all slots were held for the first time, and the end, once a process has nothing left to do, do not count:
     there are then fewer steps than slots.
     """
-    events = sorted((float(at), process, what, slot) for at, process, what, slot in map(str.split, lines))
+    split = ((float(at), process, what, slot) for at, process, what, slot in map(str.split, lines))
+    events = sorted(split, key=lambda event: event[0])  # of one moment in the order in which they were written
     held: dict[str, str] = {}
     waiting: set[str] = set()
     twice = steps = 0
