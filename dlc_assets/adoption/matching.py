@@ -14,7 +14,7 @@ from pathlib import Path
 from dlc_assets.adoption.answers import SKIP, Answers
 from dlc_assets.adoption.network_folders import NetworkFolder, SnapshotFile
 from dlc_assets.adoption.result_files import file_name, plain_name
-from dlc_assets.adoption.scorer_names import networks_of, scorer_name
+from dlc_assets.adoption.scorer_names import agrees, networks_of, scorer_name
 from dlc_assets.adoption.survey import FoundResult, Survey
 from dlc_assets.lab.errors import did_you_mean
 from dlc_assets.lab.files import sha256_file
@@ -294,7 +294,8 @@ def _network_of(model: ModelMatch, survey: Survey) -> None:
     if not said.is_of(project.task, project.date):
         model.why = f"a network of another project than {project.task} of {project.date}: only its results are known"
         return
-    found = networks_of(said, survey.networks)
+    net = said.net_of(project.task, project.date)
+    found = networks_of(said, [network for network in survey.networks if agrees(net, network)])
     with_snapshot = [entry for entry in found if entry[1] is not None]
     if not with_snapshot:
         model.why = (

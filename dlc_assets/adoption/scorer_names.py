@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import yaml
+
 from dlc_assets.adoption.network_folders import Engine, NetworkFolder, SnapshotFile
 
 _FORM = re.compile(
@@ -41,6 +43,10 @@ class ScorerName:
         """Say whether the network can be one of the project with this task and date."""
         return bool(task) and self.before_shuffle.endswith(f"_{task}{date}")
 
+    def net_of(self, task: str, date: str) -> str:
+        """Return what the name calls the network, of a project with this task and date: ``Resnet50``, ``dlcrnetms5``."""
+        return self.before_shuffle.removesuffix(f"_{task}{date}").partition("_")[2]
+
 
 def scorer_name(scorer: str) -> ScorerName | None:
     """Return what *scorer* says, None where it is no name of DeepLabCut's."""
@@ -55,6 +61,23 @@ def scorer_name(scorer: str) -> ScorerName | None:
         snapshot=int(number.removeprefix("best-")),
         best=number.startswith("best-"),
     )
+
+
+def agrees(net: str, network: NetworkFolder) -> bool:
+    """Say whether a scorer that calls its network *net* can be *network*'s: the name of another project may end like this one's.
+
+    TensorFlow's names follow no rule that its configuration tells, but for ResNets.
+    """
+    try:
+        config = yaml.safe_load(network.configuration.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return True  # which is said when the network is imported
+    stated = str(config.get("net_type") or "") if isinstance(config, dict) else ""
+    if not stated:
+        return True
+    if network.engine == "pytorch":
+        return net == "".join(part.capitalize() for part in stated.split("_"))
+    return not (net.startswith("resnet") and stated.startswith("resnet")) or net == stated.replace("_", "")
 
 
 def networks_of(name: ScorerName, networks: Sequence[NetworkFolder]) -> list[tuple[NetworkFolder, SnapshotFile | None]]:

@@ -288,6 +288,32 @@ def test_results_belong_to_the_network_that_their_scorer_names(lab: Lab, project
     assert all(model.certain for model in models.values())
 
 
+def test_a_project_whose_name_ends_like_this_ones_is_another(lab: Lab, project: Path, tmp_path: Path) -> None:
+    other = "DLC_resnet50_my_walkNov1shuffle1_1000"
+    write(tmp_path / "res" / f"alone{other}.h5", scorer=other)
+    (model,) = looked(lab, project, tmp_path / "res").models
+    assert model.network is None
+    assert model.name == "dlc-resnet50-my-walknov1shuffle1-1000"
+
+
+@pytest.mark.parametrize(
+    ("scorer", "config", "found"),
+    [
+        ("DLC_Resnet50_walkNov1shuffle1_snapshot_best-120", "net_type: resnet_50", True),
+        ("DLC_Resnet101_walkNov1shuffle1_snapshot_best-120", "net_type: resnet_50", False),
+        ("DLC_TopDownHrnetW32_walkNov1shuffle1_snapshot_best-120", "net_type: top_down_hrnet_w32", True),
+    ],
+)
+def test_a_networks_kind_must_be_that_of_the_name(
+    lab: Lab, project: Path, tmp_path: Path, scorer: str, config: str, found: bool
+) -> None:
+    train = network(project, "dlc-models-pytorch", "pytorch_config.yaml", "snapshot-best-120.pt")
+    (train / "pytorch_config.yaml").write_text(config)
+    write(tmp_path / "res" / f"alone{scorer}.h5", scorer=scorer)
+    (model,) = looked(lab, project, tmp_path / "res").models
+    assert (model.network is not None) is found
+
+
 def test_two_networks_of_one_name_are_asked_about(lab: Lab, project: Path, tmp_path: Path) -> None:
     network(project, "dlc-models", "pose_cfg.yaml", "snapshot-1000.index", percent=80)
     write(tmp_path / "res" / f"alone{SCORER}.h5")
