@@ -44,6 +44,7 @@ from dlc_assets.training.models import ModelVersion, current_version, find_versi
 from dlc_assets.training.rescoring import behind_labels, rescore
 
 Log = Callable[[str], None]
+_LISTED = 5
 
 
 @dataclass
@@ -170,7 +171,9 @@ def analyze_sessions(
     """
     stated = _run_settings(lab, settings)
     if model is not None:
-        find_version(lab.layout, model)
+        version = find_version(lab.layout, model)
+        if not version.runnable:
+            raise SettingsError(f"{version} cannot analyse: {version.why_not_runnable}")
         if "@" in model:
             raise SettingsError(
                 f"--model {model}: a session is analysed by a model's current version. To use another one, pin it in a release "
@@ -270,6 +273,7 @@ def _known_sessions(lab: Lab, discovery: Discovery, sessions: Sequence[str] | No
 def _tasks(lab: Lab, sessions: Sequence[str], model: str | None, done: Analysis) -> dict[str, list[str]]:
     """Return the sessions that each model is to analyse; *done* takes what stands in the way of the others."""
     tasks: dict[str, list[str]] = {}
+    waiting: dict[ModelVersion, list[str]] = {}
     for key in sessions:
         recorded = read_session_info(lab.layout, key)
         if recorded is None:
@@ -279,13 +283,21 @@ def _tasks(lab: Lab, sessions: Sequence[str], model: str | None, done: Analysis)
             tasks.setdefault(model, []).append(key)
             continue
         releases = releases_of(lab, recorded[0])
-        for name in releases.versions:
-            tasks.setdefault(name, []).append(key)
+        for name, version in releases.versions.items():
+            if version.runnable:
+                tasks.setdefault(name, []).append(key)
+            elif pose_manifest(lab, name, recorded[0], releases) is None:
+                waiting.setdefault(version, []).append(key)
         done.problems += [f"{key}: {why}" for why in releases.waiting.values()]
         if releases.uncovered:
             done.notes.append(
                 f"{key}: no release rule of lab.yaml covers {', '.join(releases.uncovered)}; add one, or name a model with --model"
             )
+    for version, keys in waiting.items():
+        listed = ", ".join(keys[:_LISTED]) + (", ..." if len(keys) > _LISTED else "")
+        done.problems.append(
+            f"{len(keys)} sessions are released to {version}, which cannot analyse them: {version.why_not_runnable} ({listed})"
+        )
     return tasks
 
 

@@ -86,7 +86,11 @@ def pose_table(
             precision=config.precision, batch_size=config.batch_size, dynamic_cropping=config.dynamic_cropping
         )
     lease = leased_device(
-        opened.layout, f"analysing in run {context.run.run_id}", context.log.info, wanted=config.device
+        opened.layout,
+        f"analysing in run {context.run.run_id}",
+        context.log.info,
+        wanted=config.device,
+        gpus=opened.settings.gpus,
     )
     with failing_clearly(), lease as device:
         estimators = Estimators(

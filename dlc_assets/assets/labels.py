@@ -11,7 +11,7 @@ import dagster as dg
 
 from dlc_assets.lab.lab import Lab
 from dlc_assets.partitions import models
-from dlc_assets.training.dataset import label_counts, label_set_of, labels_version
+from dlc_assets.training.dataset import dataset_inputs, label_counts, label_set_of, labels_version
 
 LABEL_SET = dg.AssetKey("label_set")
 
@@ -30,6 +30,9 @@ label_set = dg.AssetSpec(
 
 def observe_labels(lab: Lab, model: str) -> dg.AssetObservation:
     """Return the observation of the labels that *model* uses now."""
+    if lab.specification(model).imported is not None:  # its project may be gone, or hold labels that nothing here reads
+        version = dataset_inputs(lab, model)["labels"]
+        return dg.AssetObservation(LABEL_SET, partition=model, tags={"dagster/data_version": version})
     labels = label_set_of(lab, model)
     rows = label_counts(labels)
     return dg.AssetObservation(

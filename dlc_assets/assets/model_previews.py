@@ -64,11 +64,18 @@ def evaluation_metadata(lab: Lab, version: ModelVersion, manifest: Manifest) -> 
             ]
         ),
         **evaluation_pictures(errors, people_apart(lab, version), paths, details["pcutoff"]),
-        "learning curve": previews.learning_curve(pd.read_csv(version.learning_stats)),
+        **learning(version),
         "model card": dg.MetadataValue.md(card_text(write_card(lab, version))),
         "dagster/row_count": len(errors),
         "dagster/uri": dg.MetadataValue.path(str(folder)),
     }
+
+
+def learning(version: ModelVersion) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the learning curve, of versions that have one: of an imported network it may be lost."""
+    return (
+        {"learning curve": previews.learning_curve(version.learning_stats)} if version.learning_stats.is_file() else {}
+    )
 
 
 def embedded(draw: Callable[[], bytes], alt: str) -> dg.MarkdownMetadataValue:

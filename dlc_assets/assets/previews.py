@@ -13,7 +13,6 @@ import dagster as dg
 import numpy as np
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from dlc_assets.derived.filter_figures import Span
@@ -108,8 +107,11 @@ def labels_picture(images: Sequence[tuple[Path, np.ndarray]], bodyparts: Sequenc
 
 
 @_never_in_the_way
-def learning_curve(stats: pd.DataFrame) -> dg.MarkdownMetadataValue:
+def learning_curve(file: Path) -> dg.MarkdownMetadataValue:
     """Return loss and validation error over epochs from DeepLabCut's learning_stats.csv."""
+    import pandas as pd
+
+    stats = pd.read_csv(file)
     figure, (loss, error) = _figure(8, 2.8, columns=2)
     epochs = stats["step"] if "step" in stats else np.arange(1, len(stats) + 1)
     for column, name in (("losses/train.total_loss", "training"), ("losses/eval.total_loss", "validation")):

@@ -51,7 +51,7 @@ def failing_clearly() -> Iterator[None]:
 def make_partitions(
     context: dg.AssetExecutionContext,
     lab: Lab,
-    make: Callable[[str], Made],
+    make: Callable[[str], Made | None],
     expected_inputs: Callable[[str], dict[str, str]],
     observe: Callable[[str], None] | None = None,
     *,
@@ -63,7 +63,7 @@ def make_partitions(
     Parameters
     ----------
     make
-        Makes one partition key.
+        Makes one partition key; returns None where there is nothing to make, and says why in the log.
     expected_inputs
         Gives the hashes that a key is made from, kept with its failure so that it is tried again once they change.
     observe
@@ -82,7 +82,7 @@ class Stage:
     """How one asset of a run is made; the parameters of `make_partitions`."""
 
     asset: str
-    make: Callable[[str], Made]
+    make: Callable[[str], Made | None]
     expected_inputs: Callable[[str], dict[str, str]]
     observe: Callable[[str], None] | None = None
     retried: bool = False
@@ -125,6 +125,9 @@ def make_chains(context: dg.AssetExecutionContext, lab: Lab, stages: Sequence[St
                 _report_failure(context, lab, stage, key, error)
                 continue
             clear_failure(lab.layout, stage.asset, key)
+            if made is None:
+                missing.add(stage.asset)
+                continue
             for check in made.checks:
                 context.log_event(check)
             if len(keys) == 1:

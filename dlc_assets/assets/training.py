@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dlc_assets.assets import previews
 from dlc_assets.assets.labels import LABEL_SET, observe_labels
-from dlc_assets.assets.model_previews import comparison_picture, evaluation_metadata
+from dlc_assets.assets.model_previews import comparison_picture, evaluation_metadata, learning
 from dlc_assets.assets.reporting import Made, make_partitions
 from dlc_assets.catalog.schema import COMPARISON
 from dlc_assets.checks import outcomes
@@ -22,7 +22,8 @@ from dlc_assets.resources.lab import LabResource
 from dlc_assets.training.comparison import compare_models
 from dlc_assets.training.dataset import dataset_inputs, label_set_of, make_dataset
 from dlc_assets.training.evaluation import evaluate_model, evaluation_inputs, to_be_scored
-from dlc_assets.training.models import evaluation_manifest, find_version
+from dlc_assets.training.imported import import_model
+from dlc_assets.training.models import ModelVersion, evaluation_manifest, find_version
 from dlc_assets.training.rescoring import rescore_older_versions
 from dlc_assets.training.scores import SUMMARY_COLUMNS
 from dlc_assets.training.train import train_model, training_inputs
@@ -79,20 +80,16 @@ def training_dataset(context: dg.AssetExecutionContext, lab: LabResource) -> Ite
         with hold(opened.layout.lock("training_dataset", model), f"dataset of {model}", log=context.log.info):
             manifest = make_dataset(opened, model, run_id=context.run.run_id, log=context.log.info)
         details = manifest.details
-        labels = label_set_of(opened, model)
-        frames = [(image.path, image.xy) for image in labels.images]
         return Made(
             manifest.data_version,
             {
                 "dagster/row_count": details["images"],
                 "sets": dg.MetadataValue.json(details["sets"]),
                 "split": details["split"]["note"],
-                "labels by folder and scorer": previews.table(details["counts"]),
                 "labels by body part": previews.table(
                     [{"bodypart": name, "labels": count} for name, count in details["labels_of_bodyparts"].items()]
                 ),
-                "labeled frames": previews.labels_picture(frames, labels.bodyparts),
-                "network": details["net_type"],
+                **({} if details.get("imported") else _of_labels(opened, model, details)),
                 "dagster/uri": dg.MetadataValue.path(str(opened.layout.datasets(model) / details["folder"])),
             },
             {"label_set": manifest.inputs["labels"]},
@@ -100,6 +97,16 @@ def training_dataset(context: dg.AssetExecutionContext, lab: LabResource) -> Ite
         )
 
     yield from make_partitions(context, opened, make, lambda model: dataset_inputs(opened, model), observe)
+
+
+def _of_labels(lab: Lab, model: str, details: dict[str, Any]) -> dict[str, Any]:
+    labels = label_set_of(lab, model)
+    frames = [(image.path, image.xy) for image in labels.images]
+    return {
+        "labels by folder and scorer": previews.table(details["counts"]),
+        "labeled frames": previews.labels_picture(frames, labels.bodyparts),
+        "network": details["net_type"],
+    }
 
 
 @dg.asset(
@@ -116,14 +123,15 @@ def trained_model(
     """A network trained by DeepLabCut from the model's dataset: an immutable version, named by the hash of weights and configuration.
 
     Training again makes another version beside it; the model's partition means the newest. Starting weights come from the model
-    specification (`imagenet`, `random`, another model of the lab, or a file).
+    specification (`imagenet`, `random`, another model of the lab, or a file). A specification with an `import` block takes a network
+    that was trained elsewhere, and trains nothing.
     """
     opened = lab.open()
 
     def make(model: str) -> Made:
-        import pandas as pd
-
-        with leased_device(opened.layout, f"training {model}", context.log.info):
+        if opened.specification(model).imported is not None:
+            return _imported(opened, *import_model(opened, model, run_id=context.run.run_id, log=context.log.info))
+        with leased_device(opened.layout, f"training {model}", context.log.info, gpus=opened.settings.gpus):
             version, trained_now = train_model(
                 opened,
                 model,
@@ -148,7 +156,7 @@ def trained_model(
                 "weights": dg.MetadataValue.json({"from": card["weights"], **card["weights_report"]}),
                 "training": dg.MetadataValue.json(card["training"]),
                 "custom": version.manifest.custom,
-                "learning curve": previews.learning_curve(pd.read_csv(version.learning_stats)),
+                **learning(version),
                 "software": dg.MetadataValue.json(card["software"]),
                 "dagster/uri": dg.MetadataValue.path(str(version.folder)),
             },
@@ -156,6 +164,26 @@ def trained_model(
         )
 
     yield from make_partitions(context, opened, make, lambda model: training_inputs(opened, model))
+
+
+def _imported(lab: Lab, version: ModelVersion, imported_now: bool) -> Made:
+    card = version.card
+    return Made(
+        version.version,
+        {
+            "version": version.version,
+            "released": ", ".join(released_by(lab, version)) or f"no; `dlc-assets release {version}` does it",
+            "imported now": imported_now,
+            "imported from": dg.MetadataValue.json(card["imported"]),
+            "runs here": version.why_not_runnable or "yes",
+            "frames that trained it": card["training_frames_unknown"] or "known",
+            "epoch": card["epoch"],
+            "body parts": ", ".join(card["bodyparts"]),
+            **learning(version),
+            "dagster/uri": dg.MetadataValue.path(str(version.folder)),
+        },
+        {"training_dataset": version.manifest.inputs["training dataset"]},
+    )
 
 
 @dg.asset(
@@ -185,8 +213,12 @@ def model_evaluation(
     """
     opened = lab.open()
 
-    def make(model: str) -> Made:
+    def make(model: str) -> Made | None:
         version = find_version(opened.layout, model)
+        if not version.can_be_scored:
+            why = version.why_not_runnable or version.card["training_frames_unknown"]
+            context.log.info(f"{version} is not evaluated: {why}")
+            return None
         manifest = evaluation_manifest(version, opened.layout)
         if manifest is None or config.recompute or to_be_scored(opened, version):
             manifest = evaluate_model(

@@ -386,6 +386,8 @@ TABLES: tuple[CatalogTable, ...] = (
             ("current", "bool", "Whether the model's name means this version."),
             ("released", "bool", "Whether a release rule of lab.yaml means this version."),
             ("specified", "bool", "Whether the model's specification is still there."),
+            ("imported", "bool", "Whether it was trained elsewhere."),
+            ("runnable", "bool", "Whether the network can be run here; of others there are imported results alone."),
             ("description", "string", "Description."),
             ("task", "string", "Task of the DeepLabCut project."),
             ("scorer", "string", "Name of the network in DeepLabCut's own tables."),

@@ -394,7 +394,10 @@ def _label_sets(sources: _Sources) -> Iterator[Row]:
         if isinstance(labels, DlcAssetsError):
             yield {**common, "problem": str(labels)}
             continue
-        label_hash = labels_version(sources.lab, model, labels)
+        label_hash = _or_error(labels_version, sources.lab, model, labels)
+        if isinstance(label_hash, DlcAssetsError):
+            yield {**common, "problem": str(label_hash)}
+            continue
         for count in labels.counts:
             yield {
                 **common,
@@ -430,13 +433,17 @@ def _parameters(specification: Mapping[str, Any], training: Mapping[str, Any]) -
     }
 
 
-def _stated_parameters(specification: ModelSpecification) -> Row:
+def _stated_parameters(specification: ModelSpecification) -> Row | None:
+    if specification.imported is not None:
+        return None  # nothing is trained
     stated = specification.model_dump(mode="json")
     return _parameters(stated, stated["training"])
 
 
 def _used_parameters(version: ModelVersion) -> Row | None:
     """Return what *version* was trained with, None where its card does not say (it was not trained here)."""
+    if version.card.get("imported"):
+        return None
     try:
         return _parameters(version.card["specification"], version.card["training"])
     except (KeyError, TypeError):
@@ -525,6 +532,8 @@ def _models(sources: _Sources) -> Iterator[Row]:
             "current": sources.current.get(version.model) == version.version,
             "released": str(version) in released,
             "specified": version.model in specified,
+            "imported": bool(card.get("imported")),
+            "runnable": version.runnable,
             "description": stated if stated is not None else (card.get("specification") or {}).get("description"),
             "task": card.get("project"),
             **{name: card.get(name) for name in ("scorer", "net_type", "individuals", "pcutoff")},

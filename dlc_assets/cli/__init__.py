@@ -7,6 +7,8 @@ standard output; logs go to standard error.
 from __future__ import annotations
 
 from dlc_assets.cli import (  # noqa: F401  # each adds its commands to app
+    adoption_commands,
+    doctor_commands,
     lab_commands,
     labeling_commands,
     model_commands,

@@ -217,6 +217,7 @@ def dev(
     """Start the Dagster UI and daemon for the lab on 127.0.0.1, sensors on."""
     with speaking(False) as output:
         opened = open_lab_folder(lab)
+        from dlc_assets.doctor.instance import refuse_unsafe_database
         from dlc_assets.lab.leftovers import remove_leftovers
         from dlc_assets.resources.instance import open_instance
         from dlc_assets.resources.janitor import end_dead_runs
@@ -224,6 +225,7 @@ def dev(
         from dlc_assets.serving import serve
 
         with open_instance(opened, output.log) as instance:
+            refuse_unsafe_database(opened, instance)
             end_dead_runs(instance, opened.layout, output.log)
             remove_leftovers(opened.layout, output.log)
             report_known_outputs(instance, opened, output.log)  # of a lab that was moved, or filled by another instance

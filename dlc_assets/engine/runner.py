@@ -21,6 +21,7 @@ from dlc_assets.lab.settings import DynamicCropping
 _BATCHES_A_CALL = 32
 # Detectors see whole frames, enlarged by some: more at once need much memory and gain little.
 _DETECTOR_BATCH = 4
+_SAID = 600  # characters of an error; PyTorch lists each of hundreds of layers that do not fit
 
 
 class _Poses:
@@ -191,8 +192,10 @@ class RunnerNetwork:
             with flips_not_warned_of(self._config):
                 yield
         except (RuntimeError, KeyError, OSError, EOFError, ValueError, pickle.UnpicklingError) as err:
+            said = str(err).strip()
             raise InputError(
-                f"The {what} of {self._config_file} cannot be loaded with the weights of {snapshot}: {err}"
+                f"The {what} of {self._config_file} cannot be loaded with the weights of {snapshot}: "
+                f"{said[:_SAID]}{' ...' if len(said) > _SAID else ''}"
             ) from err
 
 

@@ -333,7 +333,7 @@ def superanimal_file(superanimal: str, network: str) -> Path:
     path: Path = utils.get_super_animal_snapshot_path(superanimal, network, download=False)
     if path.is_file():
         return path
-    why = _why_no_hub()
+    why = why_no_hub()
     if why is None:
         try:
             with chatter_logged():
@@ -428,7 +428,7 @@ def _imagenet(
 def _downloaded(model_config: Mapping[str, Any], seed: int) -> Any:
     from huggingface_hub import constants
 
-    why = _why_no_hub()
+    why = why_no_hub()
     if why is not None:
         raise _hub_problem(model_config, why)
     try:
@@ -437,7 +437,8 @@ def _downloaded(model_config: Mapping[str, Any], seed: int) -> Any:
         raise _hub_problem(model_config, f"{constants.ENDPOINT} did not give them: {err}") from err
 
 
-def _why_no_hub() -> str | None:
+def why_no_hub() -> str | None:
+    """Return why nothing can be fetched from the model hub, None where it answers; within seconds."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():

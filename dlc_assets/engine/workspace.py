@@ -327,6 +327,15 @@ def _check_plain_name(what: str, name: str) -> None:
         raise InputError(f'Expected a {what} whose name can name a file, got "{name}".')
 
 
+def portable_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pytorch_config without the paths of the machine that trained: they would change every version's hash."""
+    metadata = {
+        key: ("" if key in {"project_path", "pose_config_path"} else value)
+        for key, value in dict(config.get("metadata") or {}).items()
+    }
+    return {**config, "metadata": metadata, "resume_training_from": None}
+
+
 def _check_distinct(what: str, names: Iterable[str]) -> None:
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:

@@ -136,13 +136,22 @@ def wanted_recordings(
 def pose_inputs(lab: Lab, model: str, session: SessionInfo, releases: Releases | None = None) -> dict[str, str]:
     """Return the hashes that the pose table of (*model*, *session*) is made from."""
     releases = releases or releases_of(lab, session)
+    version = wanted_version(lab, model, session, releases)
     recordings = wanted_recordings(lab, model, session, releases)
+    if not version.runnable:  # nobody can make those that were not imported
+        recordings = _imported_recordings(lab, version, session) or recordings
     return {
-        "model": wanted_version(lab, model, session, releases).version,
+        "model": version.version,
         "recordings": content_hash({recording.recording: recording.content_hash for recording in recordings}),
         **crop_hashes(lab, session, recordings),
         **_described(lab.settings.inference.dynamic_cropping),
     }
+
+
+def _imported_recordings(lab: Lab, version: ModelVersion, session: SessionInfo) -> list[RecordingInfo]:
+    manifest = read_manifest(lab.layout.pose_folder(version.model, version.version, session.session))
+    names = {row["recording"] for row in manifest.details["recordings"]} if manifest is not None else set()
+    return [recording for recording in session.recordings if recording.recording in names]
 
 
 def imported_from(manifest: Manifest) -> dict[str, Any] | None:

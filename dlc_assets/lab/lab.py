@@ -87,6 +87,11 @@ class Lab:
     def project_config(self, model: str) -> Path:
         """Return the config.yaml of the DeepLabCut project that *model* names."""
         name = self.specification(model).project
+        if not name:
+            raise SettingsError(
+                f"{self.layout.specification(model)} names no project: of this model only results are left. State `project` where "
+                "its labels are wanted."
+            )
         stated = self.settings.projects.get(name)
         folder = self.root / Path(stated).expanduser() if stated is not None else self.layout.projects / name
         config = folder if folder.suffix in {".yaml", ".yml"} else folder / "config.yaml"

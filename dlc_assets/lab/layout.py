@@ -156,6 +156,13 @@ class LabLayout:
     def records(self) -> Path:
         return self.store / "records"
 
+    def machine(self, host: str) -> Path:
+        """Return what the lab knows of the machine *host*."""
+        return self.store / "machines" / f"{_file_name(host)}.json"
+
+    def adoption_report(self, project: str) -> Path:
+        return self.store / "adoption" / f"{_file_name(project)}.csv"
+
     def records_file(self, kind: str) -> Path:
         return self.records / f"{kind}.jsonl"
 

@@ -19,7 +19,7 @@ from dlc_assets.lab.files import saying_when_full
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.locks import hold
 
-Kind = Literal["benchmark_frames", "splits", "releases", "cohorts", "deletions"]
+Kind = Literal["benchmark_frames", "splits", "releases", "cohorts", "deletions", "adoptions"]
 
 
 def append_record(layout: LabLayout, kind: Kind, entry: Mapping[str, Any]) -> dict[str, Any]:

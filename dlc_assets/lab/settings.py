@@ -22,6 +22,7 @@ from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
 from dlc_assets.lab.executor_settings import ExecutorSettings
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
+from dlc_assets.lab.gpu_settings import GpuSetting
 from dlc_assets.lab.keys import MODEL_KEY
 from dlc_assets.lab.kinematics_settings import KinematicsSettings
 from dlc_assets.lab.labeled_video_settings import LabeledVideoSettings
@@ -614,6 +615,10 @@ class LabSettings(StrictSettings):
     parameters: dict[Name, ParameterSet] = Field(default_factory=dict)
     auto_train: AutoTrain = AutoTrain()
     analyze: Analyze = Analyze()
+    gpus: GpuSetting = Field(
+        "auto",
+        description="auto: those that there are, else the CPU; required: no work without one; none; or a list of indices or UUIDs",
+    )
     inference: Inference = Inference()
     checks: Checks = Checks()
     review: Review = Review()

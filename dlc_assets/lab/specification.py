@@ -7,10 +7,28 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dlc_assets.lab.imported_network import ImportedNetwork
 from dlc_assets.lab.settings import Name, Names
 from dlc_assets.lab.yaml_settings import StrictSettings
 
 _WEIGHTS = re.compile(r"imagenet|random|superanimal_[a-z0-9_]+|model:[a-z0-9][a-z0-9-]*(@[0-9a-f]{4,12})?|file:.+")
+
+
+# What says how a network is trained, and nothing of one that is trained already.
+_OF_TRAINING = frozenset(
+    {
+        "auto_train",
+        "detector",
+        "memory_replay",
+        "net_type",
+        "parameters",
+        "pytorch_config",
+        "split",
+        "training",
+        "weights",
+        "weights_part",
+    }
+)
 
 
 class FrameRule(StrictSettings):
@@ -75,7 +93,10 @@ class TrainingSettings(StrictSettings):
 class ModelSpecification(StrictSettings):
     """The whole of models/<model>.yaml."""
 
-    project: Name
+    project: str = Field("", description="the DeepLabCut project; none is needed where only results are left")
+    imported: ImportedNetwork | None = Field(
+        None, alias="import", description="a network that was trained elsewhere, taken as it is"
+    )
     description: str = ""
     label_set: LabelSetSettings = LabelSetSettings()
     split: SplitSettings = SplitSettings()
@@ -101,6 +122,23 @@ class ModelSpecification(StrictSettings):
         if not _WEIGHTS.fullmatch(value):
             raise ValueError("expected imagenet, random, superanimal_<dataset>, model:<name>[@version] or file:<path>")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_project(self) -> ModelSpecification:
+        if not self.project.strip() and (self.imported is None or not self.imported.results_only):
+            raise ValueError(
+                'the key "project" is missing: name the DeepLabCut project whose labels the model learns from'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _is_trained_or_imported(self) -> ModelSpecification:
+        if self.imported is None:
+            return self
+        stated = sorted(self.model_fields_set & _OF_TRAINING)
+        if stated:
+            raise ValueError(f"with `import` nothing is trained: leave out {', '.join(stated)}")
+        return self
 
     @model_validator(mode="after")
     def _replays_what_was_known(self) -> ModelSpecification:

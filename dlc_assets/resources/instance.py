@@ -12,6 +12,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from dlc_assets.executors import GPU_POOL
+from dlc_assets.lab.compute import pool_limit
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.files import atomic_path, read_json, write_json
 from dlc_assets.lab.lab import LAB_VARIABLE, Lab
@@ -19,6 +21,8 @@ from dlc_assets.resources.known_outputs import report_known_outputs
 
 _log = logging.getLogger(__name__)
 _RECORD = "dlc_assets_lab.json"
+_POOL_RECORD = "dlc_assets_gpu_pool.json"
+_DEFAULT_POOL_LIMIT = 1  # of dagster.yaml
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -74,11 +78,26 @@ def _claim(home: Path, lab: Lab) -> None:
         )
 
 
+def set_gpu_pool(instance: dg.DagsterInstance, lab: Lab) -> None:
+    """Let as many steps of the pool ``gpu`` run at once as this machine has GPUs; a limit that a person set to another number stays."""
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return
+    wanted, found = pool_limit(lab.settings.gpus), storage.get_concurrency_info(GPU_POOL).limit
+    record = dagster_home(lab) / _POOL_RECORD
+    set_before = read_json(record)["limit"] if record.is_file() else _DEFAULT_POOL_LIMIT
+    if found == wanted or found not in {None, _DEFAULT_POOL_LIMIT, set_before}:
+        return
+    storage.set_concurrency_slots(GPU_POOL, wanted)
+    write_json(record, {"limit": wanted})
+
+
 @contextmanager
 def open_instance(lab: Lab, log: Callable[[str], None] = _log.info) -> Iterator[dg.DagsterInstance]:
     """Open the lab's Dagster instance; one that is new is set up, and told what the store holds already."""
     prepare_instance(lab)
     with dg.DagsterInstance.get() as instance:
+        set_gpu_pool(instance, lab)
         if not instance.get_runs(limit=1):
             report_known_outputs(instance, lab, log)
         yield instance

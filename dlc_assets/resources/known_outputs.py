@@ -6,7 +6,8 @@ a backfill of what is missing would take in everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -31,17 +32,27 @@ from dlc_assets.state.stored import place_of, stored_keys, stored_manifest
 _BY_SESSION = ("session_recordings", "nwb_file", "dandi_asset")
 
 
-def report_known_outputs(instance: dg.DagsterInstance, lab: Lab, log: Callable[[str], None]) -> int:
+def report_known_outputs(
+    instance: dg.DagsterInstance,
+    lab: Lab,
+    log: Callable[[str], None],
+    *,
+    anew: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> int:
     """Report every product of the store that *instance* has no materialization of; return how many there were.
+
+    *anew* are keys by asset that are reported though they are known: they were made again by no run.
 
     Each is reported as made from the newest of what lies above it; whether it is behind is for the hashes to say (`dlc-assets status`).
     """
     stored = stored_keys(lab)
     unknown: dict[str, list[str]] = {}
+    repeated: dict[str, set[str]] = {}
     for asset, keys in stored.items():
         known = instance.get_materialized_partitions(dg.AssetKey(asset)) if keys else set()
-        if missing := [key for key in keys if key not in known]:
+        if missing := [key for key in keys if key not in known or key in anew.get(asset, ())]:
             unknown[asset] = missing
+            repeated[asset] = known & set(missing)
     total = sum(len(keys) for keys in unknown.values())
     if not total:
         return 0
@@ -52,7 +63,7 @@ def report_known_outputs(instance: dg.DagsterInstance, lab: Lab, log: Callable[[
     for asset, keys in unknown.items():
         if asset == "training_dataset":
             _observe_labels(instance, lab, keys, log)
-        for event in _events(instance, lab, asset, keys):
+        for event in _events(instance, lab, asset, keys, repeated[asset]):
             instance.report_runless_asset_event(event)
             if isinstance(event, dg.AssetMaterialization):
                 reported += 1
@@ -83,7 +94,7 @@ def _observe_labels(instance: dg.DagsterInstance, lab: Lab, models: list[str], l
 
 
 def _events(
-    instance: dg.DagsterInstance, lab: Lab, asset: str, keys: list[str]
+    instance: dg.DagsterInstance, lab: Lab, asset: str, keys: list[str], repeated: Collection[str]
 ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
     from dlc_assets.definitions import defs  # only where there is something to report: it loads the whole graph
 
@@ -98,7 +109,7 @@ def _events(
         manifest = stored_manifest(lab, asset, key)
         if manifest is None:
             continue  # its files went between the listing and now
-        if asset in CHECKS:
+        if asset in CHECKS and key not in repeated:  # Dagster keeps one outcome of a check that no run made
             yield from evaluations(manifest, lab.root)
         yield dg.AssetMaterialization(
             asset,

@@ -25,12 +25,14 @@ from dlc_assets.recordings.session_recordings import session_inputs
 from dlc_assets.state.failures import last_failure
 from dlc_assets.training.dataset import current_dataset, dataset_inputs
 from dlc_assets.training.evaluation import evaluation_inputs
-from dlc_assets.training.models import current_version, evaluation_manifest
+from dlc_assets.training.imported import is_what_is_imported
+from dlc_assets.training.models import ModelVersion, current_version, evaluation_manifest
 from dlc_assets.training.train import training_inputs
 
 State = Literal["up to date", "custom", "missing", "behind", "failed", "waiting", "gone"]
 # What a person or a sensor should do something about.
 BEHIND: frozenset[State] = frozenset({"missing", "behind", "failed"})
+_STAYS = "it stays as it is; what it was imported from cannot be read now: "
 MODEL_ASSETS = ("training_dataset", "trained_model", "model_evaluation")
 
 
@@ -77,21 +79,41 @@ def model_products(lab: Lab, model: str, broken: str | None, *, gone: bool = Fal
         yield Product("trained_model", model, "gone", why, version.manifest.made if version else None, wanted=False)
         return
     dataset = _compare(lab, "training_dataset", model, current_dataset(lab, model), lambda: dataset_inputs(lab, model))
+    if version is not None and dataset.state == "failed" and is_what_is_imported(lab, version):
+        yield from _as_imported(lab, version, dataset)
+        return
     yield dataset
     trained = version.manifest if version is not None else None
     if dataset.state == "up to date":
         training = _compare(lab, "trained_model", model, trained, lambda: training_inputs(lab, model))
+        if version is not None and training.state == "failed" and is_what_is_imported(lab, version):
+            training = replace(training, state="up to date", why=f"{_STAYS}{training.why}")
     else:
         training = _after(dataset, "trained_model", model, trained)
     yield training
     if version is None:
         yield Product("model_evaluation", model, "missing", "the model is not trained yet")
         return
+    if not version.can_be_scored:
+        return
     evaluated = evaluation_manifest(version, lab.layout)
     if training.state in {"up to date", "custom"}:
         yield _compare(lab, "model_evaluation", model, evaluated, lambda: evaluation_inputs(lab, version))
     else:
         yield _after(training, "model_evaluation", model, evaluated)
+
+
+def _as_imported(lab: Lab, version: ModelVersion, dataset: Product) -> Iterator[Product]:
+    """Yield the stages of an imported network whose project cannot be read: what was taken from it stays what it is."""
+    why = f"{_STAYS}{dataset.why}"
+    stored = {
+        "training_dataset": current_dataset(lab, version.model),
+        "trained_model": version.manifest,
+        "model_evaluation": evaluation_manifest(version, lab.layout),
+    }
+    for asset, manifest in stored.items():
+        if manifest is not None:
+            yield Product(asset, version.model, "up to date", why, manifest.made, manifest.inputs)
 
 
 def evaluations_behind(lab: Lab) -> Iterator[Product]:
@@ -270,6 +292,11 @@ def _pose_product(lab: Lab, session: SessionInfo, model: str, recordings: Produc
             )
     except DlcAssetsError as error:
         product = Product("pose_table", key, "failed", str(error))
+    version = releases.versions.get(model)
+    probed = recordings.state in {"up to date", "custom"}
+    if version is not None and not version.runnable and probed and product.state in {"missing", "behind"}:
+        why = f"{product.why}; {version} does not run here: import its results (`dlc-assets adopt`), or release another model"
+        product = replace(product, state="waiting", why=why)
     return replace(product, wanted=model in releases.versions, pinned=model in releases.pinned)
 
 

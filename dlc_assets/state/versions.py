@@ -38,10 +38,12 @@ class VersionState:
 
     @property
     def remarks(self) -> str:
-        """Whether it is current, custom, or damaged, in words."""
+        """Whether it is current, custom, imported or damaged, and whether it runs here, in words."""
         marks = [
             "current" if self.uses.current else "",
             "custom" if self.version.manifest.custom else "",
+            "imported" if self.version.card.get("imported") else "",
+            "" if self.version.runnable else "does not run here",
             f"damaged: {self.damage}" if self.damage else "",
         ]
         return ", ".join(mark for mark in marks if mark)
@@ -62,6 +64,8 @@ class VersionState:
             "made": self.version.manifest.made,
             "current": uses.pop("current"),
             "custom": self.version.manifest.custom,
+            "imported": bool(self.version.card.get("imported")),
+            "runnable": self.version.runnable,
             "error": self.error,
             "scored_on": self.scored_on,
             "uses": uses,

@@ -24,6 +24,7 @@ from dlc_assets.training.frozen import (
     project_of,
     sets_of_dataset,
 )
+from dlc_assets.training.imported_dataset import gone_frames, why_not_known
 from dlc_assets.training.labels import FrameKey, LabeledImage, LabelSet, image_hash, read_all_scorers, read_label_set
 from dlc_assets.training.models import ModelVersion, find_version
 from dlc_assets.training.project import read_project
@@ -118,6 +119,7 @@ def seen_frames(lab: Lab, version: ModelVersion) -> set[FrameKey]:
         place = place or _place(manifest)
         if _place(manifest) == place:
             seen |= {key for key, name in sets_of_dataset(folder).items() if name in LEARNED_FROM}
+            seen |= gone_frames(manifest)
         kind, _, parent = current.manifest.inputs.get("weights", "").partition(":")
         if kind == "model":
             todo.append(find_version(lab.layout, parent.partition(",")[0]))  # "model:name@version, backbone only"
@@ -193,6 +195,8 @@ def _plain(xy: np.ndarray) -> list[Any]:
 def _dataset_of(lab: Lab, version: ModelVersion) -> tuple[Path, Manifest]:
     folder = lab.layout.datasets(version.model) / str(version.card.get("dataset", ""))
     manifest = read_manifest(folder)
+    if unknown := why_not_known(manifest):
+        raise NotFoundError(f"{version}: {unknown}")
     if manifest is None or not (folder / FRAMES).is_file():
         raise NotFoundError(
             f"the training dataset {folder} of {version} is no longer there, so which frames it has seen is not known. Restore it from "

@@ -285,6 +285,8 @@ def _labels_of_project(lab: Lab, members: Sequence[ModelVersion]) -> _Labels:
 def _scored(lab: Lab, version: ModelVersion, labels: _Labels) -> _Scored | str:
     """Return *version* on *labels*, or a sentence that says why it cannot be scored on any of them."""
     project = project_of(version)
+    if not version.runnable:
+        return f"{version} cannot be scored: {version.why_not_runnable}"
     if not labels.frames and labels.problem:
         return f"{version}: the benchmark labels of {project} cannot be read: {labels.problem}"
     if not labels.frames:

@@ -19,13 +19,13 @@ from dlc_assets.lab.manifest import NAME as MANIFEST
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.lab.specification import ModelSpecification
 from dlc_assets.training.assignments import PlannedSplit, keep_split, planned_split, split_hash
-from dlc_assets.training.frozen import ASSIGNMENT, FRAMES, HELD_OUT
+from dlc_assets.training.frozen import ASSIGNMENT, FRAMES, HELD_OUT, PROJECT
+from dlc_assets.training.imported_dataset import imported_dataset_inputs, make_imported_dataset
 from dlc_assets.training.labels import LabelSet, hash_of_labels, image_hash, read_label_set
 from dlc_assets.training.models import read_current
 from dlc_assets.training.project import read_project
 from dlc_assets.training.split import LEARNED_FROM, Split
 
-PROJECT = "project"
 _CURRENT = "current"
 
 
@@ -80,6 +80,8 @@ def dataset_inputs(lab: Lab, model: str, labels: LabelSet | None = None) -> dict
     of the same frames has inputs of another form; these are returned then, so that it stays up to date. Labels that cannot be divided
     (yet) count as a whole: making the dataset says why.
     """
+    if lab.specification(model).imported is not None:
+        return imported_dataset_inputs(lab, model)
     labels = labels or label_set_of(lab, model)
     try:
         plan = _planned(lab, model, labels)
@@ -181,6 +183,8 @@ def make_dataset(lab: Lab, model: str, *, run_id: str, log: Callable[[str], None
     Which frame is in which set is recorded first: from then on no frame moves, whatever is labeled later.
     """
     specification = lab.specification(model)
+    if specification.imported is not None:
+        return make_imported_dataset(lab, model, specification.imported, run_id=run_id, log=log)
     chosen_network_of(specification)  # says what is wrong with it before labels are read and divided
     labels = label_set_of(lab, model)
     with hold(

@@ -285,7 +285,7 @@ def evaluate_model(
         place.mkdir(parents=True, exist_ok=True)
         bodyparts = version.card["bodyparts"]
         if lacking:
-            with leased_device(layout, f"evaluating {version}", log):
+            with leased_device(layout, f"evaluating {version}", log, gpus=lab.settings.gpus):
                 new, facts = _run_network(version, lacking, log)
             estimates |= new
             _write_estimates(place, bodyparts, estimates)

@@ -19,6 +19,7 @@ from dlc_assets.training.labels import FrameKey, LabeledImage, image_hash, natur
 from dlc_assets.training.split import BENCHMARK, GAP, LEARNED_FROM
 
 FRAMES = "frames.json"  # of a training dataset: each labeled frame with its set and labels
+PROJECT = "project"  # of a training dataset: the DeepLabCut project that is trained in
 HELD_OUT = "held-out"  # of a training dataset: its benchmark images
 ASSIGNMENT = "sets"  # the input of training datasets that those of earlier releases lack
 VIDEO, BLOCK, FRAME = "video", "block", "frame"

@@ -61,6 +61,21 @@ class ModelVersion:
         return self.manifest.details
 
     @property
+    def runnable(self) -> bool:
+        """Whether the network can be run here; of others there are only results that were made elsewhere."""
+        return not self.why_not_runnable
+
+    @property
+    def why_not_runnable(self) -> str:
+        """Why the network cannot be run here, empty where it can."""
+        return str(self.card.get("not_runnable", ""))
+
+    @property
+    def can_be_scored(self) -> bool:
+        """Whether labeled frames can judge the network: it runs here, and the frames that it has seen are known."""
+        return self.runnable and not self.card.get("training_frames_unknown")
+
+    @property
     def snapshots(self) -> dict[int, Path]:
         """Every snapshot that is kept, by its epoch; versions of earlier releases have the best one only."""
         others = {row["epoch"]: self.folder / row["file"] for row in self.card.get("snapshots", [])}
@@ -74,8 +89,10 @@ class ModelVersion:
         NotFoundError
             No snapshot of that epoch is kept.
         InputError
-            The file is damaged.
+            The file is damaged, or the network cannot be run here.
         """
+        if not self.runnable:
+            raise InputError(f"{self} cannot be run here: {self.why_not_runnable}")
         if which is None or which == "best":
             return self._undamaged(self.snapshot)
         kept = self.snapshots
@@ -133,6 +150,8 @@ def damage_of(version: ModelVersion, *, thorough: bool = False) -> str:
     thorough
         Hash the network as well (seconds for a large one): its version is the hash of what was stored.
     """
+    if not version.runnable:
+        return ""  # its card is all there is
     others = [version.folder / row["file"] for row in version.card.get("snapshots", [])]
     for path in (version.snapshot, version.pytorch_config, *([version.detector] if version.detector else []), *others):
         if not path.is_file():

@@ -48,6 +48,8 @@ def _damages(version: ModelVersion) -> list[str]:
 
 
 def _evaluation_problems(lab: Lab, version: ModelVersion) -> list[str]:
+    if not version.can_be_scored:
+        return [f"{version} is not judged here: {version.why_not_runnable or version.card['training_frames_unknown']}"]
     manifest = evaluation_manifest(version, lab.layout)
     if manifest is None:
         return [f"{version} is not evaluated: materialize model_evaluation for {version.model}."]

@@ -16,6 +16,8 @@ def behind_labels(lab: Lab, chosen: Sequence[ModelVersion]) -> tuple[list[ModelV
     """Return those of *chosen* whose evaluation is missing or behind the labels, and a sentence for each that cannot be told."""
     behind, problems = [], []
     for version in chosen:
+        if not version.can_be_scored:
+            continue
         try:
             if to_be_scored(lab, version):
                 behind.append(version)

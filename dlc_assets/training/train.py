@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlc_assets.engine.detectors import DETECTOR, DETECTOR_STATS
+from dlc_assets.engine.workspace import portable_config
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.files import (
     atomic_folder,
@@ -24,7 +25,9 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.lab.specification import ModelSpecification
-from dlc_assets.training.dataset import PROJECT, chosen_network_of, need_dataset
+from dlc_assets.training.dataset import chosen_network_of, need_dataset
+from dlc_assets.training.frozen import PROJECT
+from dlc_assets.training.imported import import_inputs
 from dlc_assets.training.models import (
     LEARNING_STATS,
     PYTORCH_CONFIG,
@@ -48,8 +51,10 @@ _DETECTOR_WEIGHTS = "initial_detector_weights.pt"
 
 
 def training_inputs(lab: Lab, model: str) -> dict[str, str]:
-    """Return the hashes that the current version of *model* should have been trained from."""
+    """Return the hashes that the current version of *model* should have been trained from, or imported from."""
     specification = lab.specification(model)
+    if specification.imported is not None:
+        return import_inputs(lab, model)
     return {
         "training dataset": need_dataset(lab, model).data_version,
         "weights": _weights_hash(lab, specification),
@@ -275,7 +280,7 @@ def _store(lab: Lab, manifest: Manifest, trained: TrainedNetwork) -> ModelVersio
     import yaml
 
     config_file = trained.snapshot.with_name("version_config.yaml")
-    config_file.write_text(yaml.safe_dump(_portable(trained.pytorch_config), sort_keys=True), encoding="utf-8")
+    config_file.write_text(yaml.safe_dump(portable_config(trained.pytorch_config), sort_keys=True), encoding="utf-8")
     name = version_of(trained.snapshot, config_file, trained.detector)
     stored = ModelVersion(manifest.key, name, lab.layout.version(manifest.key, name))
     manifest.data_version = name
@@ -314,12 +319,3 @@ def _kept(folder: Path, trained: TrainedNetwork) -> list[dict[str, Any]]:
             shutil.copyfile(snapshot, partial)
         rows.append({"epoch": epoch, "file": file, "sha256": sha256_file(snapshot)})
     return rows
-
-
-def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pytorch_config without the paths of the machine that trained: they would change every version's hash."""
-    metadata = {
-        key: ("" if key in {"project_path", "pose_config_path"} else value)
-        for key, value in dict(config.get("metadata") or {}).items()
-    }
-    return {**config, "metadata": metadata, "resume_training_from": None}

@@ -612,7 +612,7 @@ def test_other_versions_are_listed_though_the_poses_agree(
 def test_a_gpu_that_is_not_there_is_no_fault_of_deeplabcut(
     lab: Lab, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dlc_assets.lab.compute.gpus_present", lambda: ())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(EnvironmentProblem, match="a GPU was asked for"):
         verified(bundle, video(lab), device="gpu")
     with pytest.raises(SettingsError, match="expected cpu or gpu"):
@@ -676,8 +676,7 @@ def test_poses_of_a_gpu_are_made_again_on_one_where_there_is_one(
     use_network(monkeypatch, Brightness(device="cuda"))
     analyse(lab, FIRST)
     path = write_bundle(lab, FIRST).path
-    for place in ("dlc_assets.lab.compute.gpus_present", "dlc_assets.bundles.verifying.gpus_present"):
-        monkeypatch.setattr(place, lambda: gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(gpus))
     network = Brightness(device=device)
     asked = use_network(monkeypatch, network)
     found = verified(path, video(lab))

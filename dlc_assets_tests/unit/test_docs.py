@@ -14,6 +14,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from dlc_assets.adoption.answers import Answers
 from dlc_assets.assets import (
     derived,
     documentation,
@@ -138,6 +139,8 @@ def _settings_of_block(block: str, place: Path) -> BaseModel | None:
         model: type[BaseModel] = LabSettings
     elif name[1].startswith("models/"):
         model = ModelSpecification
+    elif name[1].startswith("adopt-"):
+        model = Answers
     else:
         assert re.search(r"/(session|(sub-[^_/]+_)?ses-[^_/]+)\.yaml$", name[1]), f"which file is {name[1]}?"
         model = SessionMetadata

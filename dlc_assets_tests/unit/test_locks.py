@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dlc_assets.lab import compute
-from dlc_assets.lab.compute import gpus_present, leased_device
+from dlc_assets.lab.compute import leased_device
 from dlc_assets.lab.errors import BusyError
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.locks import held_by_this_process, hold, is_held
@@ -107,23 +107,16 @@ def test_two_products_do_not_wait_for_each_other(tmp_path: Path) -> None:
 # --- GPUs -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def visible(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    gpus_present.cache_clear()
-    yield monkeypatch
-    gpus_present.cache_clear()
-
-
-def test_where_there_is_no_gpu_everything_runs_on_the_cpu(tmp_path: Path, visible: pytest.MonkeyPatch) -> None:
-    visible.setenv("CUDA_VISIBLE_DEVICES", "")
+def test_where_there_is_no_gpu_everything_runs_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with leased_device(LabLayout(tmp_path), "analysing", print) as device:
         assert device == "cpu"
 
 
-def test_each_step_gets_a_gpu_of_its_own_and_gives_it_back(tmp_path: Path, visible: pytest.MonkeyPatch) -> None:
-    visible.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+def test_each_step_gets_a_gpu_of_its_own_and_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     layout = LabLayout(tmp_path)
-    with another_process_holds(layout.lock("gpu", "0")):
+    with another_process_holds(compute.lease(layout, "0")):
         with leased_device(layout, "analysing", print) as device:
             assert device == "1"
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
@@ -132,12 +125,14 @@ def test_each_step_gets_a_gpu_of_its_own_and_gives_it_back(tmp_path: Path, visib
         assert device == "0"
 
 
-def test_a_step_waits_asleep_for_a_gpu_and_takes_it_from_the_dead(tmp_path: Path, visible: pytest.MonkeyPatch) -> None:
-    visible.setenv("CUDA_VISIBLE_DEVICES", "0")
-    visible.setattr(compute, "_POLL", 0.05)
+def test_a_step_waits_asleep_for_a_gpu_and_takes_it_from_the_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(compute, "_POLL", 0.05)
     said: list[str] = []
     layout = LabLayout(tmp_path)
-    with another_process_holds(layout.lock("gpu", "0")) as holder:
+    with another_process_holds(compute.lease(layout, "0")) as holder:
 
         def kill_when_said(line: str) -> None:
             said.append(line)
@@ -148,12 +143,12 @@ def test_a_step_waits_asleep_for_a_gpu_and_takes_it_from_the_dead(tmp_path: Path
     assert said == ["analysing ses-1: waiting for one of the GPUs 0"]
 
 
-def test_an_error_on_a_gpu_gives_it_back(tmp_path: Path, visible: pytest.MonkeyPatch) -> None:
-    visible.setenv("CUDA_VISIBLE_DEVICES", "0")
+def test_an_error_on_a_gpu_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     layout = LabLayout(tmp_path)
     with pytest.raises(BusyError, match="out of memory"), leased_device(layout, "analysing", print):
         raise BusyError("out of memory")
-    assert not is_held(layout.lock("gpu", "0"))
+    assert not is_held(compute.lease(layout, "0"))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
@@ -168,8 +163,8 @@ with leased_device(LabLayout(Path(sys.argv[1])), "analysing ses-1", print) as de
 """
 
 
-def test_the_gpu_of_a_killed_step_is_free_at_once(tmp_path: Path, visible: pytest.MonkeyPatch) -> None:
-    visible.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+def test_the_gpu_of_a_killed_step_is_free_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     layout = LabLayout(tmp_path)
     steps = [
         subprocess.Popen([sys.executable, "-c", _ANALYSE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -182,7 +177,7 @@ def test_the_gpu_of_a_killed_step_is_free_at_once(tmp_path: Path, visible: pytes
         by_device["GPU-b"].wait()
         with leased_device(layout, "analysing ses-2", pytest.fail) as device:
             assert device == "GPU-b"
-            assert is_held(layout.lock("gpu", "GPU-a")), "the other step works on"
+            assert is_held(compute.lease(layout, "GPU-a")), "the other step works on"
     finally:
         for step in steps:
             step.kill()

@@ -1,0 +1,1 @@
+"""Looking at everything outside the lab's own files that its work depends on, and saying what to do where it is not right."""
