@@ -20,6 +20,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from dlc_assets.lab.executor_settings import ExecutorKind
+from dlc_assets.lab.kubernetes_settings import GpuStepPod
 from dlc_assets.lab.lab import Lab, open_lab_folder
 from dlc_assets.lab.locks import held_by_this_process, hold
 from dlc_assets.lab.processes import end_with_parent
@@ -32,8 +33,11 @@ COMPUTE_TAG = "dlc_assets/compute"
 
 
 def gpu_op_tags() -> dict[str, Any]:
-    """Return the op tags of a step that needs a GPU, for every executor that reads tags."""
-    return {COMPUTE_TAG: "gpu"}
+    """Return the op tags of a step that needs a GPU, for every executor that reads tags.
+
+    They are fixed when the graph is defined. What a lab says otherwise comes with its executor, where a run begins.
+    """
+    return {COMPUTE_TAG: "gpu", "dagster-k8s/config": GpuStepPod().k8s_config()}
 
 
 class LabExecutor(dg.Executor):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from dlc_assets.lab.kubernetes_settings import KubernetesSettings
 from dlc_assets.lab.yaml_settings import StrictSettings
 
 ExecutorKind = Literal["local", "celery", "slurm", "kubernetes"]
@@ -18,6 +19,7 @@ class ExecutorSettings(StrictSettings):
         "local",
         description="this machine, or what sends steps to others; a run's configuration can name another kind",
     )
+    kubernetes: KubernetesSettings = KubernetesSettings()
 
     @model_validator(mode="before")
     @classmethod
