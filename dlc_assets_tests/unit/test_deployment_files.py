@@ -146,7 +146,7 @@ def test_the_image_is_built_from_files_that_are_there_and_that_the_builder_is_se
 
 def test_the_image_has_the_locked_packages_and_dagster_k8s_among_them() -> None:
     pip = [words for words in instructions() if words[0] == "RUN" and "pip" in words]
-    assert [words[1:] for words in pip][0] == ["python", "-m", "pip", "install", "--requirement", "requirements.lock"]
+    assert next(words[1:] for words in pip) == ["python", "-m", "pip", "install", "--requirement", "requirements.lock"]
     assert all("--no-deps" in words or "requirements.lock" in words for words in pip)
     lock = (_ROOT / "requirements.lock").read_text()
     for package in ("dagster-k8s==", "dagster-postgres==", "torch==", "av=="):
