@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from dlc_assets.lab.body_part_names import BodyPartNames
 from dlc_assets.lab.check_settings import Checks
 from dlc_assets.lab.errors import SettingsError, did_you_mean
+from dlc_assets.lab.executor_settings import ExecutorSettings
 from dlc_assets.lab.filter_settings import DEFAULT_FILTERS, Filters
 from dlc_assets.lab.gpu_settings import GpuSetting
 from dlc_assets.lab.keys import MODEL_KEY
@@ -610,6 +611,7 @@ class LabSettings(StrictSettings):
         "new_sessions", description="which sessions a new release analyses: those to come, or past ones again as well"
     )
     release_requirements: ReleaseRequirements = ReleaseRequirements()
+    executor: ExecutorSettings = ExecutorSettings()
     parameters: dict[Name, ParameterSet] = Field(default_factory=dict)
     auto_train: AutoTrain = AutoTrain()
     analyze: Analyze = Analyze()

@@ -79,12 +79,17 @@ def _claim(home: Path, lab: Lab) -> None:
 
 
 def set_gpu_pool(instance: dg.DagsterInstance, lab: Lab) -> None:
-    """Let as many steps of the pool ``gpu`` run at once as this machine has GPUs; a limit that a person set to another number stays."""
+    """Let as many steps of the pool ``gpu`` run at once as there are GPUs; a limit that a person set to another number stays."""
     storage = instance.event_log_storage
     if not storage.supports_global_concurrency_limits:
         return
-    wanted, found = pool_limit(lab.settings.gpus), storage.get_concurrency_info(GPU_POOL).limit
-    record = dagster_home(lab) / _POOL_RECORD
+    executor = lab.settings.executor
+    # The pod that opens a lab has no GPU: those of a cluster are not to be counted on one machine.
+    in_cluster = executor.kind == "kubernetes"
+    wanted = executor.kubernetes.gpus if in_cluster else pool_limit(lab.settings.gpus)
+    found = storage.get_concurrency_info(GPU_POOL).limit
+    # The instance's folder in a pod ends with it.
+    record = (lab.layout.work if in_cluster else dagster_home(lab)) / _POOL_RECORD
     set_before = read_json(record)["limit"] if record.is_file() else _DEFAULT_POOL_LIMIT
     if found == wanted or found not in {None, _DEFAULT_POOL_LIMIT, set_before}:
         return
