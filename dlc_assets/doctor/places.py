@@ -90,6 +90,13 @@ def locks(lab: Lab) -> Iterator[Finding]:
             f"two processes could hold one lock in {lab.layout.locks} ({reason})",
             "Keep the store on a disk whose file system has locks.",
         )
+    elif kind and lab.settings.executor.kind == "kubernetes":
+        yield Finding(
+            "locks",
+            "warn",
+            f"the store lies on a network file system ({kind}); whether its locks hold between nodes cannot be seen from one of them",
+            "Try it as docs/how-to/kubernetes.md says (Storage).",
+        )
     elif kind:
         yield Finding(
             "locks",

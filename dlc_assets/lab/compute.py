@@ -133,8 +133,8 @@ def _devices(layout: LabLayout, log: Callable[[str], None], wanted: str | None, 
                 f"lab.yaml: gpus names {', '.join(missing)}, and this machine ({socket.gethostname()}) {_there(probe)}. Look at "
                 "nvidia-smi, or correct the list."
             )
-    if probe.assigned:
-        if not chosen and wanted == "gpu":
+    if probe.assigned and not probe.problem:
+        if not chosen and (wanted == "gpu" or gpus == "required"):
             raise EnvironmentProblem(_ASKED_FOR)
         return chosen
     if probe.problem:

@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from dlc_assets.lab.kubernetes_settings import KubernetesSettings
 from dlc_assets.lab.yaml_settings import StrictSettings
 
-ExecutorKind = Literal["local", "celery", "slurm", "kubernetes"]
+ExecutorKind = Literal["local", "kubernetes"]
 
 
 class ExecutorSettings(StrictSettings):
-    """Where steps are executed; a kind alone (``executor: celery``) has the defaults of its block."""
+    """Where steps are executed; a kind alone (``executor: kubernetes``) has the defaults of its block."""
 
     kind: ExecutorKind = Field(
         "local",

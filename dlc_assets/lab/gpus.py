@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +45,7 @@ class GpuProbe:
     problem
         Why the driver does not answer, empty where it does or where there is none.
     assigned
-        Whether `CUDA_VISIBLE_DEVICES` says which this process may use (a scheduler's choice, or a person's).
+        Whether a scheduler, or a person, has chosen what this process may use: by `CUDA_VISIBLE_DEVICES`, or in a pod of Kubernetes.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -59,7 +59,8 @@ def probe_gpus() -> GpuProbe:
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
         return GpuProbe(tuple(Gpu(name) for name in names if name not in {"", "-1"}), assigned=True)
-    return driver_gpus()
+    found = driver_gpus()
+    return replace(found, assigned=True) if os.environ.get("KUBERNETES_SERVICE_HOST") else found
 
 
 def driver_gpus() -> GpuProbe:

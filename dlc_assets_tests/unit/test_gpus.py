@@ -103,6 +103,21 @@ def test_a_schedulers_choice_counts(driver: Driver, layout: LabLayout, monkeypat
     assert seen_gpus(layout) is None, "what one process may use says nothing of the machine"
 
 
+def test_in_a_pod_the_clusters_choice_counts_and_nothing_is_remembered(
+    driver: Driver, layout: LabLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert leased(layout)[0] == "1"
+    assert seen_gpus(layout) is None, "each pod is a machine of its own"
+    driver.says("NVML: mismatch", status=18)
+    with pytest.raises(EnvironmentProblem, match="mismatch"):
+        leased(layout)
+    driver.program.unlink()
+    assert leased(layout)[0] == "cpu"
+    with pytest.raises(EnvironmentProblem, match="a GPU was asked for"):
+        leased(layout, "required")
+
+
 # --- none -----------------------------------------------------------------------------------------
 
 
