@@ -15,7 +15,7 @@ import dagster as dg
 import yaml
 
 from dlc_assets.adoption.answers import Answers, read_answers, write_questions
-from dlc_assets.adoption.matching import ModelMatch, ResultMatch, match, places_of
+from dlc_assets.adoption.matching import ModelMatch, ResultMatch, match, network_name, places_of
 from dlc_assets.adoption.network_folders import NetworkFolder, SnapshotFile, chosen_snapshot
 from dlc_assets.adoption.pose_import import CROP_UNKNOWN, ImportedResult, import_poses
 from dlc_assets.adoption.survey import Survey, survey
@@ -132,9 +132,9 @@ def adopt(
         add_project(lab, project, done.survey.project.root.resolve())
         log(f'{lab.layout.settings_file}: the project "{project}" is named under `projects`')
         lab = open_lab_folder(lab.root)
-    _write_specifications(lab, project, done)
+    names = _write_specifications(lab, project, done)
     register_models(lab, instance, log)
-    _make_versions(lab, done, log)
+    _make_versions(lab, done, names, log)
     _probe(lab, instance, done, log)
     # Frames are known now, so that more can be told.
     done.models = match(done.survey, places_of(discover(lab).sessions, _frames(lab)), answers)
@@ -147,35 +147,36 @@ def adopt(
 # --- models ---------------------------------------------------------------------------------------
 
 
-def _write_specifications(lab: Lab, project: str, done: Adoption) -> None:
-    """Write a specification for each certain model, and for each network that can run, unless one says the same already."""
+def _write_specifications(lab: Lab, project: str, done: Adoption) -> list[str]:
+    """Write a specification for each certain model, and for each network that can run, unless one says the same already.
+
+    Return the names of those that mean what was found.
+    """
     wanted = {
         model.name: _specification(model, project) for model in done.models if model.certain and _has_results(model)
     }
-    have = {(model.network, model.snapshot) for model in done.models if model.certain}
     for network in done.survey.networks:
-        if network.engine != "pytorch" or not network.snapshots or not network.configuration.is_file():
-            continue
-        best = chosen_snapshot(network, "best", str(network.folder))
-        if (network, best) not in have:
-            wanted[_network_name(done.survey, network)] = _network_specification(project, network, best)
+        if network.engine == "pytorch" and network.snapshots and network.configuration.is_file():
+            best = chosen_snapshot(network, "best", str(network.folder))
+            text = _network_specification(project, network, best)
+            wanted.setdefault(network_name(done.survey, network, best), text)
+    usable = []
     for name, text in wanted.items():
         path = lab.layout.specification(name)
-        specification = parse_settings(yaml.safe_load(text), ModelSpecification, where=str(path))
         if path.exists():
-            _check_same(lab, name, specification, done)
-            continue
-        write_text(path, text)
-        done.specifications.append(name)
+            if not _means_the_same(
+                lab, name, parse_settings(yaml.safe_load(text), ModelSpecification, where=str(path)), done
+            ):
+                continue
+        else:
+            write_text(path, text)
+            done.specifications.append(name)
+        usable.append(name)
+    return usable
 
 
 def _has_results(model: ModelMatch) -> bool:
     return any(found.state == "matched" for found in model.results)
-
-
-def _network_name(found: Survey, network: NetworkFolder) -> str:
-    task = "".join(c if c.isalnum() else "-" for c in found.project.task.casefold()).strip("-") or "network"
-    return f"{task}-it{network.iteration}-{network.percent}-shuffle{network.shuffle}"
 
 
 def _specification(model: ModelMatch, project: str) -> str:
@@ -208,35 +209,31 @@ def _text(content: Mapping[str, Any]) -> str:
     )
 
 
-def _check_same(lab: Lab, name: str, wanted: ModelSpecification, done: Adoption) -> None:
+def _means_the_same(lab: Lab, name: str, wanted: ModelSpecification, done: Adoption) -> bool:
+    """Say whether the specification that is there means the network that is *wanted*; where not, that is a problem."""
     try:
         there = lab.specification(name)
     except DlcAssetsError as error:
         done.problems.append(str(error))
-        return
-    if _network(there.imported) != _network(wanted.imported):
-        done.problems.append(
-            f"{lab.layout.specification(name)} is there and means another network than the results of this name: nothing was imported as "
-            f"{name}. Give the model another name in the answers (`models`, `name`)."
-        )
+        return False
+    if _network(there.imported) == _network(wanted.imported):
+        return True
+    done.problems.append(
+        f"{lab.layout.specification(name)} is there and means another network than the results of this name: nothing was imported as "
+        f"{name}. Give the model another name in the answers (`models`, `name`)."
+    )
+    return False
 
 
 def _network(imported: ImportedNetwork | None) -> dict[str, Any] | None:
-    """Return what tells one network from another; a person may have stated the frames that trained it."""
-    return None if imported is None else imported.model_dump(exclude={"trained_on"})
+    """Return what tells one network from another: not what a person may have added, nor of how many body parts there are results."""
+    if imported is None:
+        return None
+    return imported.model_dump(include={"scorer"} if imported.results_only else None, exclude={"trained_on"})
 
 
-def _make_versions(lab: Lab, done: Adoption, log: Log) -> None:
-    refused = [
-        name
-        for name in (model.name for model in done.models)
-        if any(f"imported as {name}." in p for p in done.problems)
-    ]
-    names = [model.name for model in done.models if model.certain and _has_results(model)]
-    of_networks = [_network_name(done.survey, network) for network in done.survey.networks]
-    for name in dict.fromkeys([*names, *of_networks]):
-        if name in refused or not lab.layout.specification(name).exists():
-            continue
+def _make_versions(lab: Lab, done: Adoption, names: Sequence[str], log: Log) -> None:
+    for name in names:
         try:
             make_dataset(lab, name, run_id="", log=log)
             done.versions[name], now = import_model(lab, name, run_id="", log=log)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dlc_assets.adoption.answers import SKIP, Answers
-from dlc_assets.adoption.network_folders import NetworkFolder, SnapshotFile
+from dlc_assets.adoption.network_folders import NetworkFolder, SnapshotFile, chosen_snapshot
 from dlc_assets.adoption.result_files import file_name, plain_name
 from dlc_assets.adoption.scorer_names import agrees, networks_of, scorer_name
 from dlc_assets.adoption.survey import FoundResult, Survey
@@ -339,10 +339,17 @@ def _name(models: Sequence[ModelMatch], survey: Survey, answers: Answers) -> Non
 def _proposed(model: ModelMatch, survey: Survey) -> str:
     """Return a name that tells the network, the same each time; none where no scorer tells it."""
     if model.network is not None and model.snapshot is not None:
-        network = model.network
-        text = f"{survey.project.task}-it{network.iteration}-{network.percent}-shuffle{network.shuffle}-{model.snapshot.name}"
-        if network.engine == "tensorflow":
-            text += "-tf"
-    else:
-        text = model.scorer
+        return network_name(survey, model.network, model.snapshot)
+    return _as_name(model.scorer)
+
+
+def network_name(survey: Survey, network: NetworkFolder, snapshot: SnapshotFile) -> str:
+    """Return the name of the model that a network of the project becomes; the snapshot is part of it only if it is not the best."""
+    text = f"{survey.project.task}-it{network.iteration}-{network.percent}-shuffle{network.shuffle}"
+    if snapshot != chosen_snapshot(network, "best", str(network.folder)):
+        text += f"-{snapshot.name}"
+    return _as_name(f"{text}-tf" if network.engine == "tensorflow" else text)
+
+
+def _as_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")

@@ -280,7 +280,7 @@ def test_results_belong_to_the_network_that_their_scorer_names(lab: Lab, project
     write(tmp_path / "res" / "aloneDLC_resnet50_walkNov1shuffle1_500.h5", scorer="DLC_resnet50_walkNov1shuffle1_500")
     write(tmp_path / "res" / "alone.csv", scorer="heatmap_tracker")
     models = {model.scorer: model for model in looked(lab, project, tmp_path / "res").models}
-    assert models[SCORER].name == "walk-it0-95-shuffle1-snapshot-1000-tf"
+    assert models[SCORER].name == "walk-it0-95-shuffle1-tf"
     assert models[SCORER].network is not None
     assert "another project" in models["DLC_resnet50_flyNov1shuffle1_1000"].why
     assert "snapshot 500 is no longer" in models["DLC_resnet50_walkNov1shuffle1_500"].why
@@ -312,6 +312,18 @@ def test_a_networks_kind_must_be_that_of_the_name(
     write(tmp_path / "res" / f"alone{scorer}.h5", scorer=scorer)
     (model,) = looked(lab, project, tmp_path / "res").models
     assert (model.network is not None) is found
+
+
+def test_the_snapshot_is_part_of_a_models_name_only_where_it_is_not_the_best(
+    lab: Lab, project: Path, tmp_path: Path
+) -> None:
+    train = network(project, "dlc-models-pytorch", "pytorch_config.yaml", "snapshot-best-120.pt", "snapshot-200.pt")
+    (train / "pytorch_config.yaml").write_text("net_type: resnet_50")
+    for uid in ("best-120", "200"):
+        scorer = f"DLC_Resnet50_walkNov1shuffle1_snapshot_{uid}"
+        write(tmp_path / "res" / f"alone{scorer}.h5", scorer=scorer)
+    names = {model.name for model in looked(lab, project, tmp_path / "res").models}
+    assert names == {"walk-it0-95-shuffle1", "walk-it0-95-shuffle1-snapshot-200"}
 
 
 def test_two_networks_of_one_name_are_asked_about(lab: Lab, project: Path, tmp_path: Path) -> None:
@@ -351,7 +363,7 @@ def test_questions_are_asked_once_and_answers_kept(lab: Lab, project: Path, tmp_
     file.write_text(text)
     done = looked(lab, project, tmp_path / "res", answers=file)
     assert done.states == {"matched": 2, "skipped": 1}
-    assert sorted(model.name for model in done.models) == ["tracker", "walk-it0-95-shuffle1-snapshot-1000-tf"]
+    assert sorted(model.name for model in done.models) == ["tracker", "walk-it0-95-shuffle1-tf"]
     answers = read_answers(file)
     assert {answers.crop_of(model.scorer, model.results[0].result) for model in done.models} == {None, (0, 60, 4, 44)}
     assert write_questions(file, answers, done.models) == 0
