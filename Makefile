@@ -53,7 +53,7 @@ reference: setup
 	$(BIN)/python -m docs_tools.reference
 
 # Each prints one JSON object; one that misses a target does not keep the others from running, but fails the whole.
-BENCHMARKS := poses nwb inference parity memory labeled_video sessions resume openfield discovery adoption leases chaos ui
+BENCHMARKS := poses nwb inference parity memory labeled_video sessions resume openfield discovery adoption leases chaos ui scaling
 bench: setup
 	@failed=; for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$name --json || failed="$$failed $$name"; \
