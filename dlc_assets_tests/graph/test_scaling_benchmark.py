@@ -16,7 +16,7 @@ def test_every_executor_is_measured_or_left_out_with_a_reason() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     measured = json.loads(done.stdout)
     assert done.returncode == (0 if measured["ok"] else 1)
