@@ -172,8 +172,7 @@ def analyze_sessions(
     stated = _run_settings(lab, settings)
     if model is not None:
         version = find_version(lab.layout, model)
-        if not version.runnable:
-            raise SettingsError(f"{version} cannot analyse: {version.why_not_runnable}")
+        _need_runnable(version)
         if "@" in model:
             raise SettingsError(
                 f"--model {model}: a session is analysed by a model's current version. To use another one, pin it in a release "
@@ -200,7 +199,14 @@ def analyze_sessions(
 def analyze_with_version(
     lab: Lab, instance: dg.DagsterInstance, version: ModelVersion, sessions: Sequence[str], *, log: Log
 ) -> list[RunOutcome]:
-    """Estimate the poses of *sessions* with *version*, whatever is released or current; what is released stays as it is."""
+    """Estimate the poses of *sessions* with *version*, whatever is released or current; what is released stays as it is.
+
+    Raises
+    ------
+    SettingsError
+        Before any run: *version* does not run here.
+    """
+    _need_runnable(version)
     register_models(lab, instance, log)
     add_keys(instance, SESSION, sessions)
     ops = {"pose_table": {"version": version.version}}
@@ -227,6 +233,11 @@ def _run_settings(lab: Lab, settings: Mapping[str, Any]) -> dict[str, Any]:
     return stated
 
 
+def _need_runnable(version: ModelVersion) -> None:
+    if not version.runnable:
+        raise SettingsError(f"{version} cannot analyse: {version.why_not_runnable}")
+
+
 def _check_snapshot(lab: Lab, model: str | None, snapshot: str | None) -> None:
     """Raise a NotFoundError where none of the versions that may analyse keeps *snapshot*."""
     if snapshot is None:
@@ -235,7 +246,10 @@ def _check_snapshot(lab: Lab, model: str | None, snapshot: str | None) -> None:
     refused = None
     for reference in [*([model] if model else []), *rules]:
         try:
-            find_version(lab.layout, reference).snapshot_file(snapshot)
+            version = find_version(lab.layout, reference)
+            if not version.runnable:
+                continue  # it analyses nothing, with whatever snapshot
+            version.snapshot_file(snapshot)
         except NotFoundError as error:
             refused = refused or error
         else:
@@ -295,8 +309,9 @@ def _tasks(lab: Lab, sessions: Sequence[str], model: str | None, done: Analysis)
             )
     for version, keys in waiting.items():
         listed = ", ".join(keys[:_LISTED]) + (", ..." if len(keys) > _LISTED else "")
+        released = "1 session is" if len(keys) == 1 else f"{len(keys)} sessions are"
         done.problems.append(
-            f"{len(keys)} sessions are released to {version}, which cannot analyse them: {version.why_not_runnable} ({listed})"
+            f"{released} released to {version}, which does not run here: {version.why_not_runnable} ({listed})"
         )
     return tasks
 

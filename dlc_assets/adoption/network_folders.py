@@ -9,7 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from dlc_assets.lab.errors import InputError, NotFoundError
 from dlc_assets.lab.imported_network import ImportedNetwork
@@ -144,6 +146,19 @@ def network_folder(project: DlcProject, stated: ImportedNetwork, where: str) -> 
             "`results_only: true` with the scorer and body parts of its results."
         )
     return network
+
+
+def read_pose_cfg(path: Path) -> dict[str, Any]:
+    """Read the ``pose_cfg.yaml`` of a TensorFlow network; raises InputError where it is none."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}. Expected the pose_cfg.yaml that DeepLabCut wrote for the network."
+        ) from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no settings: expected the pose_cfg.yaml that DeepLabCut wrote for the network.")
+    return config
 
 
 def _percents(fraction: float) -> set[int]:

@@ -216,8 +216,7 @@ def model_evaluation(
     def make(model: str) -> Made | None:
         version = find_version(opened.layout, model)
         if not version.can_be_scored:
-            why = version.why_not_runnable or version.card["training_frames_unknown"]
-            context.log.info(f"{version} is not evaluated: {why}")
+            context.log.info(f"{version} is not evaluated: {version.why_not_scored}")
             return None
         manifest = evaluation_manifest(version, opened.layout)
         if manifest is None or config.recompute or to_be_scored(opened, version):

@@ -30,8 +30,8 @@ def training_frames(
     ``top.mp4``.
     """
     dataset = lab.layout.dataset(version.model, version.card.get("dataset") or "")
-    if read_manifest(dataset) is None:
-        return []
+    if read_manifest(dataset) is None or not (dataset / FRAMES).is_file():
+        return []  # of an imported network nobody may know what it was trained on
     found: list[LabeledFrame] = []
     first = 0
     for file in recording.files:

@@ -294,9 +294,12 @@ def _pose_product(lab: Lab, session: SessionInfo, model: str, recordings: Produc
         product = Product("pose_table", key, "failed", str(error))
     version = releases.versions.get(model)
     probed = recordings.state in {"up to date", "custom"}
-    if version is not None and not version.runnable and probed and product.state in {"missing", "behind"}:
-        why = f"{product.why}; {version} does not run here: import its results (`dlc-assets adopt`), or release another model"
-        product = replace(product, state="waiting", why=why)
+    # A failure that says from which inputs is that of an attempt to run it.
+    lacking = product.state in {"missing", "behind"} or (product.state == "failed" and product.inputs)
+    if version is not None and not version.runnable and probed and lacking:
+        why = "never imported" if product.state == "failed" else product.why
+        why = f"{why}; {version} does not run here: import its results (`dlc-assets adopt`), or release another model"
+        product = replace(product, state="waiting", why=why, retry_at=None)
     return replace(product, wanted=model in releases.versions, pinned=model in releases.pinned)
 
 

@@ -70,13 +70,23 @@ def _head(version: ModelVersion) -> str:
     card = version.card
     lines = [
         f"# {version}",
-        f"{card['net_type']}{_with_detector(card)}, for the body parts {', '.join(card['bodyparts'])}. "
-        f"Trained on {version.manifest.made[:10]} from labels of the project {_project(card)}.",
+        f"{card['net_type']}{_with_detector(card)}, for the body parts {', '.join(card['bodyparts'])}. {_origin(version)}",
     ]
     if version.manifest.custom:
         stated = ", ".join(f"{name} {value}" for name, value in version.manifest.overrides.items())
         lines.append(f"Custom: its run stated settings of its own ({stated}).")
     return "\n\n".join(lines)
+
+
+def _origin(version: ModelVersion) -> str:
+    card, day = version.card, version.manifest.made[:10]
+    if not card.get("imported"):
+        return f"Trained on {day} from labels of the project {_project(card)}."
+    came = card["imported"]
+    return (
+        f"Trained elsewhere, and imported on {day} from the project {_project(card)} (iteration {came['iteration']}, trainset "
+        f"{came['trainset_percent']} %, shuffle {came['shuffle']}, {came['snapshot']})."
+    )
 
 
 def _with_detector(card: Mapping[str, Any]) -> str:
@@ -265,6 +275,17 @@ def _training(version: ModelVersion) -> str:
     report = card.get("weights_report") or {}
     software = ", ".join(f"{name} {number}" for name, number in (card.get("software") or {}).items())
     facts = [
+        f"Imported with: {software or 'not known'}.",
+        "When, from which weights and with what it was trained is not known here.",
+    ]
+    if not card.get("imported"):
+        facts = _training_facts(card, weights, report, software)
+    stated = yaml.safe_dump(specification, sort_keys=False, allow_unicode=True, width=100).strip()
+    return "\n\n".join(["## Training", _bullets(facts), f"The model specification:\n\n```yaml\n{stated}\n```"])
+
+
+def _training_facts(card: Mapping[str, Any], weights: str, report: Mapping[str, Any], software: str) -> list[str]:
+    return [
         f"Starting weights: `{weights}`"
         + (
             f" ({report['loaded']} tensors loaded, {report.get('from random numbers', 0)} from random numbers)"
@@ -276,8 +297,6 @@ def _training(version: ModelVersion) -> str:
         f"{(card.get('training') or {}).get('epochs', 'an unknown number')}, the best on the validation frames.",
         f"Software: {software or 'not known'}.",
     ]
-    stated = yaml.safe_dump(specification, sort_keys=False, allow_unicode=True, width=100).strip()
-    return "\n\n".join(["## Training", _bullets(facts), f"The model specification:\n\n```yaml\n{stated}\n```"])
 
 
 def _files(version: ModelVersion) -> str:
@@ -291,7 +310,8 @@ def _files(version: ModelVersion) -> str:
 
 def _networks(version: ModelVersion) -> Iterable[tuple[Path, str]]:
     for epoch, path in version.snapshots.items():
-        yield path, f"epoch {epoch}{', the best' if path == version.snapshot else ''}"
+        of_training = ", the best" if path == version.snapshot and not version.card.get("imported") else ""
+        yield path, f"epoch {epoch}{of_training}"
     if version.detector is not None:
         yield version.detector, "detector, which finds the animal for the network"
     yield version.pytorch_config, "configuration of the network"

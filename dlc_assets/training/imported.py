@@ -10,7 +10,13 @@ from typing import Any
 
 import yaml
 
-from dlc_assets.adoption.network_folders import NetworkFolder, SnapshotFile, chosen_snapshot, network_folder
+from dlc_assets.adoption.network_folders import (
+    NetworkFolder,
+    SnapshotFile,
+    chosen_snapshot,
+    network_folder,
+    read_pose_cfg,
+)
 from dlc_assets.engine.detectors import DETECTOR
 from dlc_assets.engine.workspace import portable_config, read_pytorch_config
 from dlc_assets.lab.errors import InputError
@@ -20,7 +26,7 @@ from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
 from dlc_assets.lab.manifest import Manifest, read_manifest
 from dlc_assets.training.dataset import need_dataset
-from dlc_assets.training.imported_dataset import why_not_known
+from dlc_assets.training.imported_dataset import network_bodyparts, why_not_known, why_without_labels
 from dlc_assets.training.models import (
     LEARNING_STATS,
     PYTORCH_CONFIG,
@@ -148,6 +154,7 @@ def _common(lab: Lab, model: str) -> dict[str, Any]:
         "dataset": dataset.details["folder"],
         "label_hash": dataset.inputs["labels"],
         "training_frames_unknown": why_not_known(dataset),
+        "without_labels": why_without_labels(dataset),
         "training": {},
         "training_seconds": None,
         "weights": "trained elsewhere",
@@ -267,31 +274,18 @@ def _results_only(imported: ImportedNetwork) -> dict[str, Any]:
 def _tensorflow(lab: Lab, model: str, imported: ImportedNetwork) -> dict[str, Any]:
     network, snapshot, _ = _files(lab, model, imported)
     project = read_project(lab.project_config(model))
-    config = _pose_cfg(network.configuration)
-    bodyparts = [str(name) for name in config.get("all_joints_names") or ()] or list(project.bodyparts)
+    config = read_pose_cfg(network.configuration)
     # The weights lie beside the index, in a file of hundreds of MB; they are named by their hash, and never loaded.
     hashes = {path.name: sha256_unchanged_file(path) for path in sorted(network.folder.glob(f"{snapshot.name}.*"))}
     return {
         "net_type": str(config.get("net_type") or "unknown"),
-        "bodyparts": bodyparts,
+        "bodyparts": list(network_bodyparts(lab, model, project)),
         "individuals": list(project.individuals),
         "scorer": f"{network.engine} {snapshot.name}",
         "epoch": None,
         "not_runnable": _TENSORFLOW,
         "imported": {**_origin(network, snapshot, None), "sha256": hashes},
     }
-
-
-def _pose_cfg(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}. Expected the pose_cfg.yaml that DeepLabCut wrote for the network."
-        ) from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} holds no settings: expected the pose_cfg.yaml that DeepLabCut wrote for the network.")
-    return config
 
 
 def _register(lab: Lab, manifest: Manifest, facts: dict[str, Any]) -> ModelVersion:

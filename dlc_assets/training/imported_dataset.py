@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlc_assets.adoption.network_folders import network_folder
+from dlc_assets.adoption.network_folders import network_folder, read_pose_cfg
 from dlc_assets.adoption.training_facts import training_frames_of
+from dlc_assets.engine.workspace import read_pytorch_config
 from dlc_assets.lab.errors import DlcAssetsError, InputError
 from dlc_assets.lab.files import atomic_folder, content_hash, write_json, write_text
 from dlc_assets.lab.imported_network import ImportedNetwork
@@ -27,8 +28,10 @@ from dlc_assets.training.project import DlcProject, read_project
 
 UNKNOWN = "unknown"
 GONE = "gone"  # in a manifest's details: frames that the network has seen and the project has no more
+TRAINED_ON = "trained_on"  # in a manifest's details: how many frames trained the network, gone ones included
 _LABELED_DATA = "labeled-data"
 _LISTED = 3
+_MOST_OF_A_FOLDER = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def seen_frames_stated(lab: Lab, model: str) -> SeenFrames | None:
     assert imported is not None
     where = str(lab.layout.specification(model))
     if imported.trained_on is not None:
-        project = read_project(lab.project_config(model)) if specification.project else None
-        return _stated(imported.trained_on, project, where)
+        folder = lab.project_config(model).parent if specification.project else lab.root
+        return _stated(imported.trained_on, folder, where)
     if imported.results_only:
         return None
     project = read_project(lab.project_config(model))
@@ -97,11 +100,10 @@ def seen_frames_stated(lab: Lab, model: str) -> SeenFrames | None:
     )
 
 
-def _stated(trained_on: str | Sequence[str], project: DlcProject | None, where: str) -> SeenFrames:
+def _stated(trained_on: str | Sequence[str], folder: Path, where: str) -> SeenFrames:
     if not isinstance(trained_on, str):
         return SeenFrames(tuple(_key(name, f"{where}: trained_on") for name in trained_on), (), "trained_on")
-    file = Path(trained_on).expanduser()
-    file = file if file.is_absolute() or project is None else project.root / file
+    file = folder / Path(trained_on).expanduser()
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -133,11 +135,10 @@ def _now(lab: Lab, model: str) -> _Now:
     if specification.project:
         chosen = specification.label_set
         try:
-            labels = read_label_set(
-                read_project(lab.project_config(model)),
-                videos=chosen.videos,
-                scorers=chosen.scorers,
-                frames=chosen.frames,
+            project = read_project(lab.project_config(model))
+            labels = _of_bodyparts(
+                read_label_set(project, videos=chosen.videos, scorers=chosen.scorers, frames=chosen.frames),
+                network_bodyparts(lab, model, project),
             )
         except DlcAssetsError as error:
             problems.append(f"the labels of the project cannot be read, so that it is not scored on them: {error}")
@@ -153,9 +154,11 @@ def _now(lab: Lab, model: str) -> _Now:
             sets[key] = name
         else:
             gone.append((folder, image))
-    problems += [
-        f"{old} of the training is the folder {new} now: all its frames are there" for old, new in renamed.items()
-    ]
+    for old, new in renamed.items():
+        frames = [key for key in named if key[0] == old]
+        there_now = sum((new, image) in there for _, image in frames)
+        shown = "all its frames" if there_now == len(frames) else f"{there_now} of the {len(frames)} frames"
+        problems.append(f"{old} of the training is the folder {new} now: {shown} are there")
     if gone:
         problems.append(
             f"{len(gone)} of the {len(named)} frames that it was trained or tested on have no labels in the project any more: "
@@ -164,8 +167,41 @@ def _now(lab: Lab, model: str) -> _Now:
     return _Now(labels, sets, tuple(gone), seen, tuple(problems))
 
 
+def network_bodyparts(lab: Lab, model: str, project: DlcProject) -> tuple[str, ...]:
+    """Return the body parts that the imported network of *model* knows, in its order: the project may have got others since.
+
+    Raises
+    ------
+    InputError, NotFoundError
+        The network is not there, or its configuration cannot be read.
+    """
+    imported = lab.specification(model).imported
+    assert imported is not None
+    if imported.results_only:
+        return imported.bodyparts
+    network = network_folder(project, imported, str(lab.layout.specification(model)))
+    if network.engine == "tensorflow":
+        stated = read_pose_cfg(network.configuration).get("all_joints_names")
+    else:
+        stated = (read_pytorch_config(network.configuration).get("metadata") or {}).get("bodyparts")
+    return tuple(map(str, stated or project.bodyparts))
+
+
+def _of_bodyparts(labels: LabelSet, bodyparts: tuple[str, ...]) -> LabelSet:
+    """Return *labels* with the body parts of a network, in its order; NaN for those that the project does not have."""
+    if labels.bodyparts == bodyparts:
+        return labels
+    place = [labels.bodyparts.index(part) if part in labels.bodyparts else -1 for part in bodyparts]
+    absent = np.full((1, 2), np.nan)  # what the place -1 means
+    images = (replace(image, xy=np.concatenate([image.xy, absent])[place]) for image in labels.images)
+    return replace(labels, bodyparts=bodyparts, images=tuple(images))
+
+
 def _renamed(named: Collection[FrameKey], there: Collection[FrameKey], model: str) -> dict[str, str]:
-    """Return folders that have another name now, old -> new: those of which every frame lies in one folder that the training did not know.
+    """Return folders that have another name now, old -> new: those of which one folder that the training did not know has the frames.
+
+    A folder that has more than half of them counts where none has all: a frame may have been taken out since, and what the network has
+    seen must not pass for new.
 
     Raises
     ------
@@ -177,7 +213,10 @@ def _renamed(named: Collection[FrameKey], there: Collection[FrameKey], model: st
     for folder, images in then.items():
         if folder in now:
             continue
-        candidates = [name for name, have in now.items() if name not in then and images <= have]
+        shares = {name: len(images & have) / len(images) for name, have in now.items() if name not in then}
+        candidates = [name for name, share in shares.items() if share == 1] or [
+            name for name, share in shares.items() if share > _MOST_OF_A_FOLDER
+        ]
         if len(candidates) > 1:
             raise InputError(
                 f"{model}: it was trained on frames of the folder {folder}, which is not there; their names fit "
@@ -258,6 +297,7 @@ def _build(lab: Lab, model: str, imported: ImportedNetwork, now: _Now, manifest:
             "scorers": sorted({image.scorer for image in images}),
             "images": len(images),
             "sets": sets,
+            TRAINED_ON: len(now.seen.train) if now.seen is not None else None,
             GONE: [list(key) for key in now.gone],
             "split": {"how": "imported", "note": _note(now, sets, imported)},
             "labels_of_bodyparts": _labels_of_bodyparts(now),
@@ -308,3 +348,18 @@ def why_not_known(manifest: Manifest | None) -> str:
 def gone_frames(manifest: Manifest) -> set[FrameKey]:
     """Return the frames that an imported network has seen and that the project has no labels of any more."""
     return {(str(folder), str(image)) for folder, image in manifest.details.get(GONE, [])}
+
+
+def why_without_labels(manifest: Manifest) -> str:
+    """Return why an imported network has no labeled frames to be scored on; empty where it has, or nobody knows what it has seen."""
+    if why_not_known(manifest) or sum(manifest.details["sets"].values()):
+        return ""
+    return (
+        "None of the frames that it was trained or tested on has labels in the project: it is not scored. Copy the project's "
+        "labeled-data folder, with its CollectedData files, and import it again."
+    )
+
+
+def trained_frames(manifest: Manifest) -> int | None:
+    """Return how many frames trained the network of a dataset, those included that an imported one's project has lost; None: unknown."""
+    return manifest.details[TRAINED_ON] if TRAINED_ON in manifest.details else int(manifest.details["sets"]["train"])

@@ -72,8 +72,17 @@ class ModelVersion:
 
     @property
     def can_be_scored(self) -> bool:
-        """Whether labeled frames can judge the network: it runs here, and the frames that it has seen are known."""
-        return self.runnable and not self.card.get("training_frames_unknown")
+        """Whether labeled frames can judge the network: it runs here, the frames that it has seen are known, and labels are there."""
+        return not self.why_not_scored
+
+    @property
+    def why_not_scored(self) -> str:
+        """Why labeled frames cannot judge the network, empty where they can."""
+        reasons = (
+            self.why_not_runnable,
+            *(self.card.get(name) for name in ("training_frames_unknown", "without_labels")),
+        )
+        return str(next(filter(None, reasons), ""))
 
     @property
     def snapshots(self) -> dict[int, Path]:
@@ -104,10 +113,12 @@ class ModelVersion:
         except (KeyError, ValueError):
             asked = f"the last epoch ({epoch})" if which == "last" else f"epoch {which}"
             listed = ", ".join(f"{number}{' (best)' if path == self.snapshot else ''}" for number, path in kept.items())
-            raise NotFoundError(
-                f"{self} keeps no snapshot of {asked}. Epochs there are: {listed}. How many are kept is "
-                f"training.max_snapshots in the model specification."
-            ) from None
+            hint = (
+                "An imported network has the one that `snapshot` in its import block names."
+                if self.card.get("imported")
+                else "How many are kept is training.max_snapshots in the model specification."
+            )
+            raise NotFoundError(f"{self} keeps no snapshot of {asked}. Epochs there are: {listed}. {hint}") from None
 
     def _undamaged(self, snapshot: Path) -> Path:
         """Return *snapshot* if it is what was stored, and the detector, too; versions of earlier releases do not say it of the best one."""

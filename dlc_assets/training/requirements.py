@@ -8,6 +8,7 @@ from dlc_assets.lab.errors import DlcAssetsError
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.manifest import read_manifest
 from dlc_assets.training.evaluation import evaluation_inputs
+from dlc_assets.training.imported_dataset import trained_frames
 from dlc_assets.training.models import ModelVersion, damage_of, evaluation_manifest
 
 
@@ -35,9 +36,7 @@ def training_frames(lab: Lab, version: ModelVersion) -> int | None:
     """Return the number of labeled frames that *version* was trained on, None where nothing says it."""
     dataset = version.card.get("dataset")
     manifest = read_manifest(lab.layout.datasets(version.model) / dataset) if dataset else None
-    if manifest is not None:
-        return int(manifest.details["sets"]["train"])
-    return None
+    return None if manifest is None else trained_frames(manifest)
 
 
 def _damages(version: ModelVersion) -> list[str]:
@@ -49,7 +48,7 @@ def _damages(version: ModelVersion) -> list[str]:
 
 def _evaluation_problems(lab: Lab, version: ModelVersion) -> list[str]:
     if not version.can_be_scored:
-        return [f"{version} is not judged here: {version.why_not_runnable or version.card['training_frames_unknown']}"]
+        return [f"{version} is not judged here: {version.why_not_scored}"]
     manifest = evaluation_manifest(version, lab.layout)
     if manifest is None:
         return [f"{version} is not evaluated: materialize model_evaluation for {version.model}."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,12 @@ from dlc_assets.engine.network_training import EpochStats, TrainedNetwork, confi
 from dlc_assets.engine.weights import WeightsSource, initial_detector_weights, initial_weights
 from dlc_assets.engine.workspace import ProjectContent, make_training_dataset
 from dlc_assets.lab.errors import InputError, SettingsError
+from dlc_assets.lab.lab import open_lab_folder
 from dlc_assets.lab.settings import DynamicCropping
+from dlc_assets.training.benchmark import seen_frames
+from dlc_assets.training.dataset import make_dataset
+from dlc_assets.training.imported import import_model
+from dlc_assets.training.models import current_version, damage_of
 from dlc_assets_tests.engine.test_engine import BODYPARTS, HEIGHT, WIDTH, picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -118,6 +124,34 @@ def test_poses_are_those_of_deeplabcuts_own_analysis(trained: Trained, video: Pa
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
     assert "top-down" in trained.estimator.why_not_fast
     assert trained.estimator.resumable
+
+
+def test_imported_with_its_detector_it_finds_the_same(trained: Trained, tmp_path: Path) -> None:
+    root = tmp_path / "lab"
+    shutil.copytree(trained.project, root / "projects" / "toy")
+    (root / "models").mkdir()
+    (root / "lab.yaml").write_text(
+        "name: Toy lab\nrecordings: [{root: recordings, template: '{subject}/{session}/{camera}.mp4'}]\n"
+    )
+    (root / "models" / "td.yaml").write_text("project: toy\nimport: {}\n")
+    lab = open_lab_folder(root)
+    make_dataset(lab, "td", run_id="", log=lambda _: None)
+    version, _ = import_model(lab, "td", run_id="", log=lambda _: None)
+    assert version.detector is not None
+    assert version.card["detector"]["epoch"] == trained.network.detector_epoch
+    assert damage_of(version, thorough=True) == ""
+    again = Estimator(version.pytorch_config, version.snapshot_file(None), device="cpu", detector=version.detector)
+    np.testing.assert_array_equal(
+        again.estimate_images(trained.images), trained.estimator.estimate_images(trained.images)
+    )
+    assert {image for _, image in seen_frames(lab, version)} == {f"{number}.png" for number in range(4)}
+    # Another network's detector is refused before anything is stored.
+    (train,) = (root / "projects/toy/dlc-models-pytorch").glob("iteration-0/*/train")
+    (detector,) = train.glob("snapshot-detector-best-*.pt")
+    shutil.copyfile(train / trained.network.snapshot.name, detector)
+    with pytest.raises(InputError, match="do not make a network"):
+        import_model(lab, "td", run_id="", log=lambda _: None)
+    assert current_version(lab.layout, "td") == version
 
 
 def test_a_crop_is_added_back_and_groups_do_not_change_poses(

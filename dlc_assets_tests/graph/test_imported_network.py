@@ -66,6 +66,10 @@ def test_the_network_is_the_same_and_so_are_its_poses(lab_copy: Path) -> None:
     # Judged by the frames that DeepLabCut held out, and by none that it has learned from.
     assert set(read_summary(lab, old)["set"]) == {"train", "validation"}
     assert seen_frames(lab, old) == seen_frames(lab, walker)
+    card = lab.layout.model_card(old.model, old.version).read_text()
+    assert "Trained elsewhere, and imported on" in card
+    assert "snapshot-best-004" in card
+    assert "Starting weights" not in card, "nobody knows them"
 
 
 def test_a_snapshot_that_would_run_a_program_is_refused_and_runs_nothing(lab_copy: Path, tmp_path: Path) -> None:

@@ -11,19 +11,26 @@ import pytest
 
 from dlc_assets.adoption.network_folders import network_folders
 from dlc_assets.adoption.pose_import import ImportedResult, import_poses
-from dlc_assets.commands import analyze_sessions
+from dlc_assets.commands import analyze_sessions, analyze_with_version
+from dlc_assets.inference.pose_tables import pose_inputs
 from dlc_assets.lab.errors import DlcAssetsError, InputError, NotFoundError, SettingsError
+from dlc_assets.lab.keys import pose_key
 from dlc_assets.lab.lab import Lab, open_lab_folder
+from dlc_assets.nwb.export import export_session, nwb_files
+from dlc_assets.nwb.session_file import read_provenance
 from dlc_assets.recordings.discovery import discover
 from dlc_assets.recordings.info import need_session_info, read_session_info
 from dlc_assets.resources.instance import open_instance
 from dlc_assets.state.behind import Product, model_products, pose_products, recordings_product
+from dlc_assets.state.failures import record_failure
 from dlc_assets.training.benchmark import seen_frames
 from dlc_assets.training.dataset import make_dataset
+from dlc_assets.training.evaluation import dataset_frames
 from dlc_assets.training.imported import import_inputs, import_model
-from dlc_assets.training.models import ModelVersion, damage_of
+from dlc_assets.training.models import ModelVersion, damage_of, find_version
+from dlc_assets.training.requirements import training_frames
 from dlc_assets_tests.conftest import use_lab
-from dlc_assets_tests.graph.small_lab import BODYPARTS, FIRST, SESSIONS, record, write_small_lab
+from dlc_assets_tests.graph.small_lab import BODYPARTS, FIRST, SESSIONS, as_if_trained, record, write_small_lab
 from dlc_assets_tests.unit.test_pose_import import results
 
 SHUFFLE = "iteration-0/walkingJan1-trainset50shuffle1"
@@ -163,12 +170,50 @@ def test_a_folder_that_was_renamed_after_training_is_still_known_as_seen(lab: La
     assert any("is the folder first day now" in problem for problem in dataset.problems)
 
 
+def test_a_renamed_folder_that_lost_frames_is_not_taken_for_unseen(lab: Lab) -> None:
+    labeled = lab.root / "projects/walking/labeled-data"
+    (labeled / "day1").rename(labeled / "first day")
+    csv = labeled / "first day" / "CollectedData_Ann.csv"
+    lines = [line for line in csv.read_text().splitlines() if "/img0.png" not in line]
+    csv.write_text("\n".join(lines).replace("labeled-data/day1", "labeled-data/first day") + "\n")
+    for image in (labeled / "day2").glob("img*.png"):
+        image.unlink()  # so that no other folder has them
+    version = imported(lab, "old")
+    assert {("first day", "img1.png"), ("first day", "img2.png")} <= seen_frames(lab, version)
+    dataset = make_dataset(lab, "old", run_id="", log=lambda _: None)
+    assert any("2 of the 3" in problem and "first day" in problem for problem in dataset.problems)
+
+
+@pytest.mark.parametrize("known", [["tailbase", "snout"], ["tailbase"]])
+def test_labels_are_those_of_the_networks_own_body_parts_in_its_order(lab: Lab, known: list[str]) -> None:
+    pose_cfg = lab.root / "projects/walking/dlc-models" / SHUFFLE / "train" / "pose_cfg.yaml"
+    pose_cfg.write_text(f"all_joints_names: [{', '.join(known)}]\n")
+    version = imported(lab, "old")
+    assert version.card["bodyparts"] == known
+    labels = {"snout": [10, 20], "tailbase": [30, 25]}  # of img0, as the project has them
+    frame = next(frame for frame in dataset_frames(lab, version) if frame.image == "img0.png")
+    assert frame.xy.tolist() == [labels[part] for part in known]
+    # A label of a body part that came later says nothing of a network that does not know it.
+    csv = lab.root / "projects/walking/labeled-data/day1/CollectedData_Ann.csv"
+    csv.write_text(csv.read_text().replace("img0.png,10,20", "img0.png,11,21"))
+    states = {product.asset: product.state for product in model_products(lab, "old", None)}
+    assert states["training_dataset"] == ("behind" if "snout" in known else "up to date")
+
+
 def test_frames_without_labels_any_more_stay_seen(lab: Lab) -> None:
     documentation(lab.root, [*TRAINED, "labeled-data/day1/img77.png"])
     version = imported(lab, "old")
     assert ("day1", "img77.png") in seen_frames(lab, version)
     dataset = make_dataset(lab, "old", run_id="", log=lambda _: None)
     assert any("day1/img77.png" in problem for problem in dataset.problems)
+
+
+def test_a_project_without_its_labels_leaves_nothing_to_score(lab: Lab) -> None:
+    shutil.rmtree(lab.root / "projects/walking/labeled-data")
+    version = imported(lab, "old")
+    assert "labeled-data" in version.card["without_labels"]
+    assert training_frames(lab, version) == 3, "it was trained on them all the same"
+    assert {("day1", "img0.png"), ("day1", "img1.png"), ("day1", "img2.png")} == seen_frames(lab, version)
 
 
 # --- versions that do not run ---------------------------------------------------------------------
@@ -231,6 +276,51 @@ def test_it_analyses_nothing_and_its_sessions_wait_for_results(
     import_poses(lab, FIRST, version, {"top": ImportedResult(file, crop="none")}, run_id="", log=lambda _: None)
     assert states_of(lab, FIRST)["pose_table"].state == "up to date"
     assert states_of(lab, SESSIONS[1])["pose_table"].state == "waiting"
+
+
+def test_a_failed_attempt_by_hand_leaves_its_sessions_waiting_and_others_may_have_a_snapshot_chosen(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported(lab, "lost")
+    as_if_trained(lab, "walker")
+    settings = lab.root / "lab.yaml"
+    settings.write_text(settings.read_text().replace("model: walker", "model: lost"))
+    lab = open_lab_folder(lab.root)
+    record(lab, *SESSIONS)
+    use_lab(lab.root, monkeypatch)
+    with open_instance(lab) as instance:
+        version = find_version(lab.layout, "lost")
+        with pytest.raises(SettingsError, match="cannot analyse"):
+            analyze_with_version(lab, instance, version, [FIRST], log=lambda _: None)
+        done = analyze_sessions(
+            lab, instance, None, None, settings={"snapshot": "last"}, recompute=False, log=lambda _: None
+        )
+    assert any("released to lost@" in problem for problem in done.problems)
+    inputs = pose_inputs(lab, "lost", need_session_info(lab.layout, FIRST)[0])
+    record_failure(
+        lab.layout, "pose_table", pose_key("lost", FIRST), "refused", inputs=inputs, run_id="", lasting=False
+    )
+    product = states_of(lab, FIRST)["pose_table"]
+    assert (product.state, product.retry_at) == ("waiting", None)
+
+
+def test_imported_poses_are_exported_though_nobody_knows_what_trained_the_network(lab: Lab, tmp_path: Path) -> None:
+    settings = lab.root / "lab.yaml"
+    text = settings.read_text().replace("model: walker", "model: lost") + "nwb: {training_frames: true}\n"
+    settings.write_text(text)
+    lab = open_lab_folder(lab.root)
+    record(lab, FIRST)
+    version = imported(lab, "lost")
+    frames = need_session_info(lab.layout, FIRST)[0].recordings[0].frame_count
+    file = results(tmp_path / "results", frames, parts=BODYPARTS)
+    import_poses(lab, FIRST, version, {"top": ImportedResult(file, crop="none")}, run_id="", log=lambda _: None)
+    manifest, _ = export_session(lab, FIRST, overrides={}, recompute=False, run_id="", log=lambda _: None, cohort=None)
+    (path,) = nwb_files(lab, manifest)
+    (poses,) = read_provenance(path)["recordings"]["top"]["poses"]
+    assert poses["model"] == f"{version.model}"
+    assert poses["provenance"]["version"] == version.version
+    assert poses["provenance"]["inference"]["origin"].startswith("imported from topDLC.h5")
+    assert training_frames(lab, version) is None, "unknown is not none"
 
 
 def states_of(lab: Lab, session: str) -> dict[str, Product]:
