@@ -84,7 +84,9 @@ def release(
         output.say(f"{version} is released: it stands in {opened.layout.settings_file}.")
         _report(open_lab_folder(lab), version, record, output)
         waiting = sum(row.after == str(version) and not row.there for row in plan.effects)
-        if waiting:
+        if waiting and not version.runnable:
+            output.say(f"{_count(waiting, 'recording')} without its poses: it does not run here; import its results.")
+        elif waiting:
             output.say(f"{_count(waiting, 'recording')} to be analysed by it.")
             output.say("The sensors do it where sessions are due, else `dlc-assets analyze`.")
         output.result({"ok": True, **result, "released": True, "forced": list(plan.against), "at": record["at"]})

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from dlc_assets.adoption.network_folders import network_folders
 from dlc_assets.adoption.pose_import import ImportedResult, import_poses
+from dlc_assets.cli import app
 from dlc_assets.commands import analyze_sessions, analyze_with_version
 from dlc_assets.inference.pose_tables import pose_inputs
 from dlc_assets.lab.errors import DlcAssetsError, InputError, NotFoundError, SettingsError
@@ -302,6 +304,19 @@ def test_a_failed_attempt_by_hand_leaves_its_sessions_waiting_and_others_may_hav
     )
     product = states_of(lab, FIRST)["pose_table"]
     assert (product.state, product.retry_at) == ("waiting", None)
+
+
+def test_a_release_of_it_is_forced_and_asks_for_results(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(lab, *SESSIONS)
+    imported(lab, "lost")
+    use_lab(lab.root, monkeypatch)
+    asked = ["release", "lost", "--on-release", "all", "--reason", "the old poses", "--yes"]
+    refused = CliRunner().invoke(app, asked)
+    assert (refused.exit_code, "is not judged here" in refused.output) == (1, True)
+    done = CliRunner().invoke(app, [*asked, "--force"])
+    assert done.exit_code == 0, done.output
+    assert "import its results" in done.output
+    assert "to be analysed" not in done.output
 
 
 def test_imported_poses_are_exported_though_nobody_knows_what_trained_the_network(lab: Lab, tmp_path: Path) -> None:
