@@ -33,7 +33,7 @@ from dlc_assets.training.models import ModelVersion, damage_of, find_version
 from dlc_assets.training.requirements import training_frames
 from dlc_assets_tests.conftest import use_lab
 from dlc_assets_tests.graph.small_lab import BODYPARTS, FIRST, SESSIONS, as_if_trained, record, write_small_lab
-from dlc_assets_tests.unit.test_pose_import import results
+from dlc_assets_tests.unit.test_pose_import import asked_for, results
 
 SHUFFLE = "iteration-0/walkingJan1-trainset50shuffle1"
 RESULTS_ONLY = f"import: {{results_only: true, scorer: DLC_old, bodyparts: [{', '.join(BODYPARTS)}]}}\n"
@@ -299,9 +299,11 @@ def test_a_failed_attempt_by_hand_leaves_its_sessions_waiting_and_others_may_hav
         )
     assert any("released to lost@" in problem for problem in done.problems)
     inputs = pose_inputs(lab, "lost", need_session_info(lab.layout, FIRST)[0])
+    assert asked_for(lab) == [], "the sensors ask nobody for what nobody can make"
     record_failure(
         lab.layout, "pose_table", pose_key("lost", FIRST), "refused", inputs=inputs, run_id="", lasting=False
     )
+    assert asked_for(lab) == []
     product = states_of(lab, FIRST)["pose_table"]
     assert (product.state, product.retry_at) == ("waiting", None)
 
