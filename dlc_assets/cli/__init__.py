@@ -18,6 +18,7 @@ from dlc_assets.cli import (  # noqa: F401  # each adds its commands to app
     session_commands,
     sharing_commands,
     version_commands,
+    worker_commands,
 )
 from dlc_assets.cli.app import app
 

@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from dlc_assets.lab.celery_settings import CelerySettings
 from dlc_assets.lab.kubernetes_settings import KubernetesSettings
+from dlc_assets.lab.slurm_settings import SlurmSettings
 from dlc_assets.lab.yaml_settings import StrictSettings
 
-ExecutorKind = Literal["local", "kubernetes"]
+ExecutorKind = Literal["local", "celery", "slurm", "kubernetes"]
 
 
 class ExecutorSettings(StrictSettings):
@@ -19,7 +21,15 @@ class ExecutorSettings(StrictSettings):
         "local",
         description="this machine, or what sends steps to others; a run's configuration can name another kind",
     )
+    celery: CelerySettings = CelerySettings()
+    slurm: SlurmSettings = SlurmSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+
+    @property
+    def gpus_elsewhere(self) -> int | None:
+        """GPUs of the machines that steps are sent to; None where steps stay on this one."""
+        elsewhere = {"celery": self.celery.gpus, "slurm": self.slurm.gpus, "kubernetes": self.kubernetes.gpus}
+        return elsewhere.get(self.kind)
 
     @model_validator(mode="before")
     @classmethod

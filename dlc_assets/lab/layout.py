@@ -70,6 +70,23 @@ class LabLayout:
             path for kind in ("pose_table", *_DERIVED_FOLDERS) for path in (self.locks / kind).glob(f"{name}.lock")
         )
 
+    def sent_steps(self, run_id: str) -> Path:
+        """Return the folder of what is known of the steps of a run that other processes or machines work on."""
+        return self.work / "steps" / run_id
+
+    def sent_step(self, run_id: str, step: str, attempt: int) -> Path:
+        return self.sent_steps(run_id) / f"{_file_name(step)}.{attempt}.json"
+
+    def sent_step_lock(self, run_id: str, step: str) -> Path:
+        return self.sent_steps(run_id) / f"{_file_name(step)}.lock"
+
+    @property
+    def slurm_outputs(self) -> Path:
+        return self.work / "slurm"
+
+    def slurm_output(self, run_id: str, step: str, attempt: int) -> Path:
+        return self.slurm_outputs / f"{run_id}.{_file_name(step)}.{attempt}.log"
+
     @property
     def failures(self) -> Path:
         return self.work / "failures"

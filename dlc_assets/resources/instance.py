@@ -83,13 +83,12 @@ def set_gpu_pool(instance: dg.DagsterInstance, lab: Lab) -> None:
     storage = instance.event_log_storage
     if not storage.supports_global_concurrency_limits:
         return
-    executor = lab.settings.executor
-    # The pod that opens a lab has no GPU: those of a cluster are not to be counted on one machine.
-    in_cluster = executor.kind == "kubernetes"
-    wanted = executor.kubernetes.gpus if in_cluster else pool_limit(lab.settings.gpus)
+    # Whoever opens a lab has not the GPUs that its steps get: those of workers and clusters are not to be counted on one machine.
+    elsewhere = lab.settings.executor.gpus_elsewhere
+    wanted = pool_limit(lab.settings.gpus) if elsewhere is None else elsewhere
     found = storage.get_concurrency_info(GPU_POOL).limit
     # The instance's folder in a pod ends with it.
-    record = (lab.layout.work if in_cluster else dagster_home(lab)) / _POOL_RECORD
+    record = (lab.layout.work if elsewhere is not None else dagster_home(lab)) / _POOL_RECORD
     set_before = read_json(record)["limit"] if record.is_file() else _DEFAULT_POOL_LIMIT
     if found == wanted or found not in {None, _DEFAULT_POOL_LIMIT, set_before}:
         return
