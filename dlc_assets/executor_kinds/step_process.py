@@ -1,7 +1,7 @@
 """The process of one step that was sent here: ``python -m dlc_assets.executor_kinds.step_process RUN STEP ATTEMPT START``.
 
-It is started, watched and interrupted by `work_on`, in a worker or in a job of Slurm's, and ends with it. It holds the step's lock, so
-that two attempts are never at work at once.
+It is started, watched and interrupted by `work_on`, in a worker or in a job of Slurm's. It dies with it, without a word, so that the
+step is done elsewhere. It holds the step's lock: two attempts are never at work at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def work_on(sent: SentStep, instance: dg.DagsterInstance, log: Callable[[str], N
     try:
         _watch(process, sent, instance, log)
     except BaseException:
-        _interrupt(process)
+        process.kill()  # nothing is said of the step, which another attempt goes on with
+        process.wait()
         raise
     finally:
         assert process.stdin is not None
@@ -98,7 +99,7 @@ def _is_over(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], Non
 
 def main() -> None:
     """Begin the attempt that the command line names and execute its step, or end with `NOT_MINE`."""
-    end_with_input(grace_seconds=_GRACE_SECONDS)
+    end_with_input(grace_seconds=0.0)
     run_id, step, attempt, start = sys.argv[1:]
     lab = open_lab_folder()
     sent = SentStep(lab.layout, run_id, step, int(attempt))

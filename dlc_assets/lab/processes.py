@@ -57,7 +57,8 @@ def end_with_parent(*, grace_seconds: float = 0.0) -> None:
 def end_with_input(*, grace_seconds: float) -> None:
     """End this process when its standard input does, which is a pipe that its parent holds.
 
-    It and those that it started with `multiprocessing` are interrupted, as with Ctrl-C, and have *grace_seconds* to end by themselves.
+    With 0, the end comes at once. Else it and those that it started with `multiprocessing` are interrupted, as with Ctrl-C, and have
+    *grace_seconds* to end by themselves.
     """
 
     def wait() -> None:

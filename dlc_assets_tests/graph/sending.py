@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -97,7 +98,11 @@ def sending_lab(
     """Give a lab with *settings* and its instance, opened here."""
     root.mkdir()
     (root / "lab.yaml").write_text(f"name: Sending\ntimezone: UTC\n{settings}")
-    stated = {**database.environment, LAB_VARIABLE: str(root), PLACE: str(root), **environment}
+    home = root / "instance"
+    home.mkdir()
+    shutil.copyfile(Path(database.environment["DAGSTER_HOME"]) / "dagster.yaml", home / "dagster.yaml")
+    own = {"DAGSTER_HOME": str(home), LAB_VARIABLE: str(root), PLACE: str(root)}
+    stated = {**database.environment, **own, **environment}
     for name, value in stated.items():
         monkeypatch.setenv(name, value)
     lab = SendingLab(root, stated)
