@@ -123,6 +123,7 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(
     assert done.returncode != 0
     assert "Is RabbitMQ running there" in done.stderr
     assert "secret" not in done.stdout + done.stderr
-    with monkeypatch.context() as unset, pytest.raises(EnvironmentProblem, match="DLC_ASSETS_BROKER_URL"):
+    with monkeypatch.context() as unset:
         unset.delenv(URL)
-        celery_app("0")
+        with pytest.raises(EnvironmentProblem, match="DLC_ASSETS_BROKER_URL"):
+            celery_app("0")
