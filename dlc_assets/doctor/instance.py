@@ -25,6 +25,7 @@ _MATTERS = (
     ("run_monitoring", "free_slots_after_run_end_seconds"),
     ("concurrency", "pools", "granularity"),
     ("run_launcher", "class"),
+    ("run_coordinator", "class"),
     ("run_retries", "enabled"),
     ("run_retries", "retry_on_asset_or_op_failure"),
 )
