@@ -56,12 +56,11 @@ def _poses(lab: Lab, instance: dg.DagsterInstance, kind: str) -> tuple[str, Path
     key = pose_key(MODEL, _SESSION)
     config = {} if kind == "in_process" else {"execution": {"config": {"kind": kind}}}
     job = repository.get_reconstructable_job("analyze")
-    selection = [dg.AssetKey("pose_table")]
     table = next(lab.layout.poses_of_model(MODEL).glob(f"version=*/session={_SESSION}/*.parquet"))
     shutil.rmtree(table.parent)
     if kind == "in_process":
         done = defs.resolve_job_def("analyze").execute_in_process(
-            instance=instance, partition_key=key, asset_selection=selection
+            instance=instance, partition_key=key, op_selection=["pose_table"]
         )
         return ("SUCCESS" if done.success else "FAILURE"), table
     with dg.execute_job(
@@ -70,7 +69,7 @@ def _poses(lab: Lab, instance: dg.DagsterInstance, kind: str) -> tuple[str, Path
         run_config=config,
         tags={"dagster/partition": key},
         raise_on_error=False,
-        asset_selection=selection,
+        op_selection=["pose_table"],  # its checks are steps of their own
     ) as result:
         run = instance.get_run_by_id(result.run_id)
     assert run is not None
