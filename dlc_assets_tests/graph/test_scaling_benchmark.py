@@ -23,6 +23,8 @@ def test_every_executor_is_measured_or_left_out_with_a_reason() -> None:
     ours, peer = measured["ours"], measured["peer"]
     assert 0 < ours["seconds_a_step"]["in_process"] < ours["seconds_a_step"]["local"]  # a process costs its start
     assert peer["seconds_a_step"] > 0
-    assert set(ours["not_measured"]) == {"celery", "slurm", "kubernetes"}
+    sent = set(ours["steps_an_hour"]) - {"local"}
+    assert sent | set(ours["not_measured"]) == {"celery", "slurm", "kubernetes"}
     assert all(ours["not_measured"].values())
-    assert set(measured["targets"]) == {"seconds_a_step_to_peer", "second_worker"}
+    more = {f"{kind}_seconds_more_a_step" for kind in sent}
+    assert set(measured["targets"]) == {"seconds_a_step_to_peer", "second_worker"} | more
