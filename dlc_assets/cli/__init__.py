@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dlc_assets.cli import (  # noqa: F401  # each adds its commands to app
     adoption_commands,
+    backup_commands,
     doctor_commands,
     lab_commands,
     labeling_commands,

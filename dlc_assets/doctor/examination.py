@@ -6,6 +6,7 @@ import dagster as dg
 
 from dlc_assets.doctor import instance as of_instance
 from dlc_assets.doctor import machine, outside, places
+from dlc_assets.doctor.backups import last_backup
 from dlc_assets.doctor.findings import ORDER, Finding, examined
 from dlc_assets.lab.lab import Lab
 
@@ -16,6 +17,7 @@ def examine(lab: Lab, instance: dg.DagsterInstance) -> list[Finding]:
         "lab": lambda: places.lab_files(lab),
         "store": lambda: places.store(lab),
         "locks": lambda: places.locks(lab),
+        "last backup": lambda: last_backup(lab),
         "database": lambda: of_instance.database(lab, instance),
         "dagster.yaml": lambda: of_instance.configuration(lab),
         "daemon": lambda: of_instance.daemon(instance),

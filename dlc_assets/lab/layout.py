@@ -308,6 +308,13 @@ class LabLayout:
         return self.bundles / f"{session}.zip"
 
     @property
+    def irreplaceable(self) -> list[Path]:
+        """Return the folders of the store that hold what cannot be made again, or only at great cost; poses are apart."""
+        names = ("adoption", "benchmarks", "datasets", "kept_poses", "machines", "models", "published", "recordings")
+        folders = [self.store / name for name in (*names, "records", "to_label")]
+        return [*folders, self.failures, self.told_file.parent]
+
+    @property
     def catalog(self) -> Path:
         return self.store / "catalog"
 

@@ -1,7 +1,7 @@
 """The lab's decisions, kept for ever: one append-only file of JSON lines a kind, in the store's records folder.
 
 What is written here cannot be worked out again from anything else: which frames were set aside for scoring, what was released
-and why, which sessions a cohort holds, what was deleted.
+and why, which sessions a cohort holds, what was deleted, which backups were made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dlc_assets.lab.files import saying_when_full
 from dlc_assets.lab.layout import LabLayout
 from dlc_assets.lab.locks import hold
 
-Kind = Literal["benchmark_frames", "splits", "releases", "cohorts", "deletions", "adoptions"]
+Kind = Literal["benchmark_frames", "splits", "releases", "cohorts", "deletions", "adoptions", "backups"]
 
 
 def append_record(layout: LabLayout, kind: Kind, entry: Mapping[str, Any]) -> dict[str, Any]:
