@@ -15,6 +15,7 @@ from typing import Any
 
 from dlc_assets.lab.errors import InputError, NotFoundError, did_you_mean
 from dlc_assets.lab.files import read_json, saying_when_full, write_json
+from dlc_assets.lab.progress import LoggedProgress
 
 _MARK, _FORMAT = "dlc_assets_backup.json", 1
 _BLOCK = 1 << 20
@@ -215,3 +216,24 @@ def _forget(descriptor: int) -> None:
     forget: Any = getattr(os, "posix_fadvise", None)
     if forget is not None:
         forget(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class BytesProgress:
+    """Says how many of so many bytes are done."""
+
+    def __init__(self, log: Callable[[str], None], what: str, total: int) -> None:
+        self._progress = LoggedProgress(log, what, "MB")
+        self._total, self._done = _megabytes(total), 0
+
+    def add(self, size: int) -> None:
+        self._done += size
+        if (done := _megabytes(self._done)) < self._total:
+            self._progress(done, self._total)
+
+    def end(self) -> None:
+        if self._total:
+            self._progress(self._total, self._total)
+
+
+def _megabytes(size: int) -> float:
+    return round(size / 1e6, 1)

@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dlc_assets.backups.content import LabContents, Source
-from dlc_assets.backups.folder import BackupFolder, KeptFile, Listed
+from dlc_assets.backups.folder import BackupFolder, BytesProgress, KeptFile, Listed
 from dlc_assets.backups.instance_settings import without_passwords
 from dlc_assets.lab.errors import DlcAssetsError, SettingsError
 from dlc_assets.lab.lab import Lab
 from dlc_assets.lab.locks import hold
-from dlc_assets.lab.progress import LoggedProgress
 from dlc_assets.lab.records import append_record, read_records
 
 _TRIES = 3  # for a file that changes while it is copied
@@ -129,8 +128,7 @@ def _make(
         else:
             changed.append(source)
     listed.files.update(unchanged)
-    total = sum(_size(source) for source in changed)
-    progress, done = LoggedProgress(log, "backup", "MB"), 0
+    progress = BytesProgress(log, "backup", sum(_size(source) for source in changed))
     for source in changed:
         try:
             kept, new = _kept(folder, source)
@@ -142,8 +140,8 @@ def _make(
         listed.files[source.name] = kept
         made.copied += new
         made.copied_bytes += kept.size if new else 0
-        done += kept.size
-        progress(round(done / 1e6, 1), round(total / 1e6, 1))
+        progress.add(kept.size)
+    progress.end()
     if verify:
         made.problems += check_files(folder, unchanged, log)
     made.files, made.size = len(listed.files), sum(kept.size for kept in listed.files.values())
@@ -160,14 +158,13 @@ def _make(
 
 def check_files(folder: BackupFolder, files: dict[str, KeptFile], log: Callable[[str], None]) -> list[str]:
     """Read back files of a backup; return what is wrong with them, with their path in the lab."""
-    progress, done = LoggedProgress(log, "reading back", "MB"), 0
-    total = sum(kept.size for kept in files.values())
+    progress = BytesProgress(log, "reading back", sum(kept.size for kept in files.values()))
     problems = []
     for name, kept in files.items():
         if problem := folder.problem(kept):
             problems.append(f"{name}: {problem}")
-        done += kept.size
-        progress(round(done / 1e6, 1), round(total / 1e6, 1))
+        progress.add(kept.size)
+    progress.end()
     return problems
 
 

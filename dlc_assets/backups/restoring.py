@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlc_assets.backups.folder import BackupFolder, Listed, hashed
+from dlc_assets.backups.folder import BackupFolder, BytesProgress, Listed, hashed
 from dlc_assets.lab.errors import SettingsError
 from dlc_assets.lab.files import atomic_folder
-from dlc_assets.lab.progress import LoggedProgress
 
 
 @dataclass
@@ -46,8 +45,7 @@ def restore_lab(folder: BackupFolder, root: Path, *, at: str | None, log: Callab
     folder.owner()
     listed = folder.read(at)
     restored = RestoredLab(listed)
-    progress, done = LoggedProgress(log, "restore", "MB"), 0
-    total = sum(kept.size for kept in listed.files.values())
+    progress = BytesProgress(log, "restore", sum(kept.size for kept in listed.files.values()))
     if root.is_dir():
         root.rmdir()
     with atomic_folder(root) as partial:
@@ -64,8 +62,8 @@ def restore_lab(folder: BackupFolder, root: Path, *, at: str | None, log: Callab
             else:
                 path.unlink(missing_ok=True)
                 restored.problems.append(f"{name}: {folder.problem(kept) or 'it could not be read whole; try again'}")
-            done += kept.size
-            progress(round(done / 1e6, 1), round(total / 1e6, 1))
+            progress.add(kept.size)
+        progress.end()
         for name, target in listed.links.items():
             link = partial / name
             link.parent.mkdir(parents=True, exist_ok=True)

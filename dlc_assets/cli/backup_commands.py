@@ -84,7 +84,9 @@ def restore(
             output.say(f"{lab} is the lab {listed.root} as it was at {listed.at}: {restored.files} files.")
             for note in listed.notes:
                 output.say(f"Not in it: {note}")
-            output.say(f"Next: bring its recordings back to where lab.yaml says, then dlc-assets doctor --lab {lab}")
+            output.say(
+                f"Next: copy its recordings, with their times (cp -a), to where lab.yaml says, then dlc-assets status --lab {lab}"
+            )
         say_problems(output, problems)
         output.result({"ok": not problems, "backup": listed.at, "files": len(listed.files), "problems": problems})
         if problems:
